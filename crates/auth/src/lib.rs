@@ -1,0 +1,1 @@
+//! Credential to claims: tokens, key sets and their rotation, hashes of secrets.

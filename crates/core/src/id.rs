@@ -1,0 +1,132 @@
+//! Names, checked once. Parsing is the only way in; afterwards a name is just a value.
+//!
+//! Every name is safe to write between JSON quotes as it is: no control characters, no quote, no backslash.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::limits;
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// The text is empty.
+    #[error("must not be empty")]
+    Empty,
+    /// The text is longer than [`limits::MAX_NAME_BYTES`].
+    #[error("must be at most {} bytes", limits::MAX_NAME_BYTES)]
+    TooLong,
+    /// The text holds a control character, a quote or a backslash.
+    #[error("must not contain control characters, quotes or backslashes")]
+    BadCharacter,
+}
+
+fn check(text: &str) -> Result<(), InvalidName> {
+    if text.is_empty() {
+        return Err(InvalidName::Empty);
+    }
+    if text.len() > limits::MAX_NAME_BYTES {
+        return Err(InvalidName::TooLong);
+    }
+    if text.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
+        return Err(InvalidName::BadCharacter);
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the text; at most [`limits::MAX_NAME_BYTES`] bytes, no control characters, quotes or
+            /// backslashes.
+            pub fn parse(text: &str) -> Result<Self, InvalidName> {
+                check(text)?;
+                Ok(Self(Arc::from(text)))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        // `Borrow<str>` lets maps be asked with a borrowed field of a frame; `Hash` of `Arc<str>` is that of `str`.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// An identity in the pairing service, unique within its mesh.
+    PeerId
+);
+name!(
+    /// A tenant. Peers of one mesh never see another's.
+    MeshName
+);
+name!(
+    /// A gateway node; random per boot, so that a restarted node is never mistaken for its former self.
+    GatewayId
+);
+
+impl MeshName {
+    /// The mesh of whoever names none.
+    pub fn default_mesh() -> Self {
+        Self(Arc::from("default"))
+    }
+}
+
+/// Counts the sessions of a peer cluster-wide: of two sessions of one peer, the higher epoch is the live one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Epoch(pub u64);
+
+/// Counts state changes of the pairing service, without gaps: change `n` is row `n` of the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Version(pub u64);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_what_the_seeds_use() {
+        for text in ["agent-001", "agent-e56a85", "cmwq6apsx0000ms7de6kdk46z", "Wohnzimmer Süd", "1"] {
+            assert_eq!(PeerId::parse(text).map(|id| id.to_string()), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn refuses_what_could_break_a_frame_or_a_log_line() {
+        assert_eq!(PeerId::parse(""), Err(InvalidName::Empty));
+        assert_eq!(PeerId::parse(&"x".repeat(129)), Err(InvalidName::TooLong));
+        for text in ["a\nb", "a\"b", "a\\b", "\u{0}", "\u{7f}", "\u{85}"] {
+            assert_eq!(PeerId::parse(text), Err(InvalidName::BadCharacter), "{text:?}");
+        }
+    }
+}

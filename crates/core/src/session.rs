@@ -1,0 +1,477 @@
+//! One authenticated socket as a state machine: a message or an event and the time go in, one [`Step`] comes out.
+//!
+//! ```text
+//! connected ──register──▶ registered, placed (approved)   ──▶ sends, receives, is listed
+//!                └──────▶ registered, waiting (not yet)   ──approved──▶ placed
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::authority::{Authority, Denial, Standing};
+use crate::close::CloseCode;
+use crate::id::{Epoch, PeerId};
+use crate::limits::{self, Limits};
+use crate::message::{
+    Capabilities, ClientMessage, Directed, Envelope, IceServer, Kind, Member, Peer, Receipt, Role, ServerMessage,
+    Signal, Undeliverable, Welcome,
+};
+use crate::rate::{Rate, TokenBucket};
+
+/// Messages over the rate that are refused one by one before the socket is closed.
+const RATE_STRIKES: u32 = 500;
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub enum Effect<'a> {
+    /// Nothing.
+    None,
+    /// Write this to the client.
+    Send(ServerMessage),
+    /// Take (or look up) this session's place in the order of its space, then call [`Session::on_placed`].
+    Place,
+    /// Give up the place: the peer may no longer be listed.
+    Unplace,
+    /// Bring this to `target`; what becomes of it goes to [`Session::on_refused`] when it fails here.
+    Relay {
+        /// For whom, as the client wrote it.
+        target: &'a str,
+        /// The message.
+        signal: Signal,
+    },
+    /// Answer with the facts that the node has of the mesh.
+    Health,
+    /// Send the payload of a `ping` back, with the time, which the core does not know.
+    Pong {
+        /// JSON text.
+        payload: Bytes,
+    },
+    /// Send a WebSocket ping.
+    Ping,
+    /// Close the socket.
+    Close(CloseCode),
+}
+
+/// What became of one input, for metrics and the log: exactly one per message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Done or answered.
+    Accepted,
+    /// Handed to the target's queue or to the bus.
+    Relayed,
+    /// Nothing to do, as the original protocol has it.
+    Ignored,
+    /// The claimed sender is not the authenticated one.
+    Spoofed,
+    /// Not registered yet.
+    NotRegistered,
+    /// Refused because of a right or the lease.
+    Denied(Denial),
+    /// Told or not told to the sender, by its capabilities.
+    Refused(Undeliverable),
+}
+
+impl Outcome {
+    /// The label value in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Relayed => "relayed",
+            Self::Ignored => "ignored",
+            Self::Spoofed => "spoofed",
+            Self::NotRegistered => "not_registered",
+            Self::Denied(Denial::NoLease) => "authorization_unavailable",
+            Self::Denied(_) => "unauthorized",
+            Self::Refused(reason) => reason.as_str(),
+        }
+    }
+}
+
+/// The answer of the state machine to one input.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// What to do.
+    pub effect: Effect<'a>,
+    /// What to count.
+    pub outcome: Outcome,
+}
+
+impl Step<'_> {
+    fn quiet(outcome: Outcome) -> Self {
+        Self { effect: Effect::None, outcome }
+    }
+}
+
+/// What reaches a session from elsewhere: other peers, the directory, the authority feed.
+#[derive(Debug)]
+pub enum Mail {
+    /// A message for this peer.
+    Signal(Signal),
+    /// Another peer took its place.
+    Joined(Member),
+    /// Another peer gave up its place.
+    Left(PeerId),
+    /// Another peer lost its right.
+    Revoked(PeerId),
+    /// This peer's own standing changed.
+    StandingChanged,
+    /// What became of a message that this session sent.
+    Receipt(Receipt),
+    /// New ICE servers.
+    IceServers(Arc<Vec<IceServer>>),
+    /// The node drains.
+    GoAway {
+        /// When the client should come back, in milliseconds.
+        reconnect_after_ms: u64,
+        /// When the socket closes at the latest, in milliseconds.
+        deadline_ms: u64,
+    },
+}
+
+/// What the driver hands a new session.
+#[derive(Debug)]
+pub struct Opening {
+    /// The authenticated peer.
+    pub peer: Arc<Peer>,
+    /// Of two sessions of a peer the higher epoch is the live one.
+    pub epoch: Epoch,
+    /// When the socket opened.
+    pub now: Instant,
+    /// In `0.0..1.0`: this socket's share of the ping jitter.
+    pub ping_phase: f32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Connected,
+    /// Registered, but not approved (or not any more).
+    Waiting,
+    /// Registered, approved and in its place.
+    Placed(u64),
+}
+
+/// One session. Small: thousands of them idle in memory.
+#[derive(Debug)]
+pub struct Session {
+    peer: Arc<Peer>,
+    epoch: Epoch,
+    phase: Phase,
+    /// `None`: a client of the original protocol.
+    capabilities: Option<Capabilities>,
+    bucket: TokenBucket,
+    strikes: u32,
+    opened: Instant,
+    last_seen: Instant,
+    pinged: bool,
+    ping_after: Duration,
+}
+
+impl Session {
+    /// A session that has just authenticated.
+    pub fn new(opening: Opening, limits: &Limits) -> Self {
+        let Opening { peer, epoch, now, ping_phase } = opening;
+        Self {
+            peer,
+            epoch,
+            phase: Phase::Connected,
+            capabilities: None,
+            bucket: TokenBucket::new(),
+            strikes: 0,
+            opened: now,
+            last_seen: now,
+            pinged: false,
+            ping_after: limits.ping_interval.mul_f32(0.75 + ping_phase / 2.0),
+        }
+    }
+
+    /// Whose session this is.
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
+    /// Its epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether the client asked for and got `capability`.
+    pub fn has(&self, capability: Capabilities) -> bool {
+        self.capabilities.is_some_and(|granted| granted.has(capability))
+    }
+
+    /// Whether the peer is listed to others.
+    pub fn is_placed(&self) -> bool {
+        matches!(self.phase, Phase::Placed(_))
+    }
+
+    /// A message from the client.
+    pub fn on_client<'a>(
+        &mut self,
+        envelope: Envelope<'a>,
+        authority: &Authority,
+        limits: &Limits,
+        now: Instant,
+    ) -> Step<'a> {
+        let rate = Rate { per_second: limits.max_messages_per_second, burst: limits.message_burst };
+        if !self.bucket.take(rate, now) {
+            return self.over_rate(&envelope.message);
+        }
+        if envelope.sender != self.peer.id.as_str() {
+            return Step {
+                effect: self.error("wrong_sender", "peer_id is not the identity of this connection"),
+                outcome: Outcome::Spoofed,
+            };
+        }
+        match envelope.message {
+            ClientMessage::Register(capabilities) => self.register(capabilities),
+            ClientMessage::Directed(directed) => self.directed(directed, authority, limits, now),
+            ClientMessage::Ping { payload } => Step {
+                effect: Effect::Pong { payload },
+                outcome: Outcome::Accepted,
+            },
+            ClientMessage::MeshHealth if self.is_placed() => {
+                Step { effect: Effect::Health, outcome: Outcome::Accepted }
+            }
+            ClientMessage::MeshHealth => Step::quiet(Outcome::NotRegistered),
+            ClientMessage::Heartbeat | ClientMessage::Authenticate { .. } => Step::quiet(Outcome::Accepted),
+            ClientMessage::Unknown { kind } => Step {
+                effect: self.error("unknown_type", format!("unknown message type {kind:?} without a target_id")),
+                outcome: Outcome::Ignored,
+            },
+        }
+    }
+
+    /// A frame that the codec could not read; `problem` names what was wrong with it.
+    pub fn on_malformed(&mut self, problem: String, limits: &Limits, now: Instant) -> Step<'static> {
+        let rate = Rate { per_second: limits.max_messages_per_second, burst: limits.message_burst };
+        if !self.bucket.take(rate, now) && self.strike() {
+            return Step { effect: Effect::Close(CloseCode::RateLimited), outcome: Outcome::Refused(Undeliverable::RateLimited) };
+        }
+        Step { effect: self.error("malformed", problem), outcome: Outcome::Refused(Undeliverable::Malformed) }
+    }
+
+    fn over_rate(&mut self, message: &ClientMessage<'_>) -> Step<'static> {
+        let outcome = Outcome::Refused(Undeliverable::RateLimited);
+        if self.strike() {
+            return Step { effect: Effect::Close(CloseCode::RateLimited), outcome };
+        }
+        match message {
+            ClientMessage::Directed(directed) => self.refuse(directed, Undeliverable::RateLimited),
+            _ => Step::quiet(outcome),
+        }
+    }
+
+    fn strike(&mut self) -> bool {
+        self.strikes += 1;
+        self.strikes > RATE_STRIKES
+    }
+
+    fn register(&mut self, asked: Option<Capabilities>) -> Step<'static> {
+        self.capabilities = asked.or(self.capabilities);
+        if self.peer.right.is_approved() {
+            return Step { effect: Effect::Place, outcome: Outcome::Accepted };
+        }
+        self.phase = Phase::Waiting;
+        Step { effect: Effect::Send(self.list(vec![], 0, None)), outcome: Outcome::Accepted }
+    }
+
+    /// The driver took (or looked up) this session's place: `members` are those that it may be shown.
+    ///
+    /// On the first registration these hold only who came before, so that of any two peers exactly one gets the
+    /// other in its first list (DESIGN G9); on a later one they hold everyone.
+    pub fn on_placed(
+        &mut self,
+        place: u64,
+        members: Vec<Member>,
+        ice_servers: Option<Arc<Vec<IceServer>>>,
+    ) -> ServerMessage {
+        self.phase = Phase::Placed(place);
+        self.list(members, place, ice_servers)
+    }
+
+    fn list(&self, peers: Vec<Member>, place: u64, ice_servers: Option<Arc<Vec<IceServer>>>) -> ServerMessage {
+        let welcome = self.capabilities.map(|granted| {
+            Box::new(Welcome {
+                granted,
+                epoch: self.epoch,
+                place,
+                ice_servers: ice_servers.filter(|_| granted.has(Capabilities::ICE)),
+            })
+        });
+        ServerMessage::PeerList { peers, welcome }
+    }
+
+    fn directed<'a>(
+        &mut self,
+        directed: Directed<'a>,
+        authority: &Authority,
+        limits: &Limits,
+        now: Instant,
+    ) -> Step<'a> {
+        if self.phase == Phase::Connected {
+            return Step::quiet(Outcome::NotRegistered);
+        }
+        if self.capabilities.is_none() && matches!(directed.kind, Kind::Application(_)) {
+            return Step::quiet(Outcome::Ignored); // the original logs and ignores what it does not know
+        }
+        let Some(target) = directed.target else {
+            return self.refuse(&directed, Undeliverable::Malformed);
+        };
+        if directed.payload.len() > directed.kind.max_payload_bytes(limits.max_message_bytes) {
+            return self.refuse(&directed, Undeliverable::TooLarge);
+        }
+        if let Err(denial) = authority.may_send(&self.peer.right, now) {
+            let step = self.refuse(&directed, reason_of(denial));
+            return Step { outcome: Outcome::Denied(denial), ..step };
+        }
+        let receipt = self.has(Capabilities::FEEDBACK) && directed.id.is_some();
+        let signal = Signal {
+            from: Arc::clone(&self.peer),
+            from_epoch: self.epoch,
+            kind: directed.kind,
+            id: directed.id.map(Box::from),
+            payload: directed.payload,
+            receipt,
+            accepted_at: now,
+            trace: None,
+        };
+        Step { effect: Effect::Relay { target, signal }, outcome: Outcome::Relayed }
+    }
+
+    fn refuse<'a>(&self, directed: &Directed<'_>, reason: Undeliverable) -> Step<'a> {
+        let receipt = Receipt {
+            id: directed.id.map(Box::from),
+            target: Box::from(directed.target.unwrap_or_default()),
+            failure: Some(reason),
+        };
+        Step { effect: self.on_receipt(receipt), outcome: Outcome::Refused(reason) }
+    }
+
+    /// What became of a message of this session, told to clients that asked for feedback.
+    pub fn on_receipt<'a>(&self, receipt: Receipt) -> Effect<'a> {
+        if !self.has(Capabilities::FEEDBACK) {
+            return Effect::None;
+        }
+        Effect::Send(ServerMessage::Receipt(receipt))
+    }
+
+    fn error<'a>(&self, code: &'static str, message: impl Into<String>) -> Effect<'a> {
+        if !self.has(Capabilities::FEEDBACK) {
+            return Effect::None; // the original is silent
+        }
+        Effect::Send(ServerMessage::Error { code, message: message.into() })
+    }
+
+    /// Something from elsewhere, last before the socket write: the second check of every message is here.
+    pub fn on_mail(&mut self, mail: Mail, authority: &Authority, now: Instant) -> Step<'static> {
+        let effect = match mail {
+            Mail::Signal(signal) => return self.deliver(signal, authority, now),
+            Mail::StandingChanged => return Step { effect: self.standing_changed(), outcome: Outcome::Accepted },
+            Mail::Receipt(receipt) => self.on_receipt(receipt),
+            Mail::Joined(member) => self.event(|session| ServerMessage::PeerJoined {
+                role: session.role_towards(&member),
+                peer: member.peer,
+            }),
+            Mail::Left(peer) => self.event(|_| ServerMessage::PeerLeft { peer }),
+            Mail::Revoked(peer) => self.event(|_| ServerMessage::PeerRevoked { peer }),
+            Mail::IceServers(servers) if self.has(Capabilities::ICE) && self.is_placed() => {
+                Effect::Send(ServerMessage::IceServers(servers))
+            }
+            Mail::GoAway { reconnect_after_ms, deadline_ms } if self.has(Capabilities::GOAWAY) => {
+                Effect::Send(ServerMessage::GoAway { reconnect_after_ms, deadline_ms })
+            }
+            Mail::IceServers(_) | Mail::GoAway { .. } => Effect::None,
+        };
+        Step { effect, outcome: Outcome::Accepted }
+    }
+
+    fn deliver(&self, signal: Signal, authority: &Authority, now: Instant) -> Step<'static> {
+        if !self.is_placed() {
+            return Step::quiet(Outcome::Refused(Undeliverable::Unavailable));
+        }
+        match authority.may_relay(&signal.from.right, &self.peer.right, now) {
+            Ok(()) => Step { effect: Effect::Send(ServerMessage::Signal(signal)), outcome: Outcome::Relayed },
+            Err(denial) => Step::quiet(Outcome::Denied(denial)),
+        }
+    }
+
+    /// Events are for those who may see others.
+    fn event(&self, message: impl FnOnce(&Self) -> ServerMessage) -> Effect<'static> {
+        if self.has(Capabilities::EVENTS) && self.is_placed() { Effect::Send(message(self)) } else { Effect::None }
+    }
+
+    fn role_towards(&self, other: &Member) -> Option<Role> {
+        match self.phase {
+            Phase::Placed(mine) if self.has(Capabilities::ROLES) => Some(Role::of(mine, other.place)),
+            _ => None,
+        }
+    }
+
+    fn standing_changed(&mut self) -> Effect<'static> {
+        match (self.peer.right.standing(), self.phase) {
+            // The list that follows tells old clients; `approved` those that know it (the driver sends both).
+            (Standing::Approved, Phase::Waiting) => Effect::Place,
+            (Standing::Revoked | Standing::Rejected, Phase::Placed(_) | Phase::Waiting) => {
+                self.phase = Phase::Waiting;
+                Effect::Unplace
+            }
+            _ => Effect::None,
+        }
+    }
+
+    /// What a client that lost its right is told, after its place was given up.
+    pub fn farewell(&self) -> Option<ServerMessage> {
+        self.has(Capabilities::EVENTS).then(|| ServerMessage::PeerRevoked { peer: self.peer.id.clone() })
+    }
+
+    /// What a client that waited for approval is told before its list.
+    pub fn greeting(&self) -> Option<ServerMessage> {
+        (self.phase == Phase::Waiting && self.has(Capabilities::EVENTS)).then_some(ServerMessage::Approved)
+    }
+
+    /// The client gave a sign of life.
+    pub fn on_activity(&mut self, now: Instant) {
+        self.last_seen = now;
+        self.pinged = false;
+    }
+
+    /// A deadline may have passed.
+    pub fn on_tick(&mut self, limits: &Limits, now: Instant) -> Effect<'static> {
+        if self.phase == Phase::Connected && now >= self.opened + limits.register_deadline {
+            return Effect::Close(CloseCode::Deadline);
+        }
+        let silent = now.saturating_duration_since(self.last_seen);
+        if self.pinged && silent >= self.ping_after + limits.pong_deadline {
+            return Effect::Close(CloseCode::Deadline);
+        }
+        if !self.pinged && silent >= self.ping_after {
+            self.pinged = true;
+            return Effect::Ping;
+        }
+        Effect::None
+    }
+
+    /// When [`Self::on_tick`] has something to do, if nothing else happens before.
+    pub fn next_deadline(&self, limits: &Limits) -> Instant {
+        let alive = self.last_seen + self.ping_after + if self.pinged { limits.pong_deadline } else { Duration::ZERO };
+        match self.phase {
+            Phase::Connected => alive.min(self.opened + limits.register_deadline),
+            Phase::Waiting | Phase::Placed(_) => alive,
+        }
+    }
+}
+
+/// What a sender is told about a denial: never whether the target exists.
+pub fn reason_of(denial: Denial) -> Undeliverable {
+    match denial {
+        Denial::NoLease => Undeliverable::AuthorizationUnavailable,
+        Denial::Sender(_) | Denial::Target(_) => Undeliverable::Unavailable,
+    }
+}
+
+const _: () = assert!(limits::MAX_MESSAGE_ID_BYTES <= 64, "the interface promises 64");
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Runs the sockets: accept, upgrade, the connection actor, directory, router, authority feed.

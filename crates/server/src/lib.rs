@@ -1,0 +1,1 @@
+//! Assembles a node: configuration, lifecycle, telemetry; serve(listeners, parts).

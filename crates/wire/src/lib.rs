@@ -1,0 +1,1 @@
+//! The dialects: bytes to core messages and back, as pure codecs.
