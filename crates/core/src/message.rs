@@ -1,5 +1,6 @@
 //! The one vocabulary past the codec. SDP and candidates are opaque bytes: they are relayed as they came in.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,7 +61,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope<'a> {
     /// The claimed sender.
-    pub sender: &'a str,
+    pub sender: Cow<'a, str>,
     /// The message.
     pub message: ClientMessage<'a>,
 }
@@ -71,7 +72,7 @@ pub enum ClientMessage<'a> {
     /// Prove an identity, where the upgrade did not. Handled before there is a session.
     Authenticate {
         /// The token.
-        token: &'a str,
+        token: Cow<'a, str>,
     },
     /// "I am here, who else is?", with what the client can do (`None`: a client of the original protocol).
     Register(Option<Capabilities>),
@@ -89,7 +90,7 @@ pub enum ClientMessage<'a> {
     /// A type that the service does not know, without a target.
     Unknown {
         /// The type.
-        kind: &'a str,
+        kind: Cow<'a, str>,
     },
 }
 
@@ -99,9 +100,9 @@ pub struct Directed<'a> {
     /// What it is.
     pub kind: Kind,
     /// For whom; a client may have forgotten it.
-    pub target: Option<&'a str>,
+    pub target: Option<Cow<'a, str>>,
     /// Set by clients that want to hear of this message again.
-    pub id: Option<&'a str>,
+    pub id: Option<Cow<'a, str>>,
     /// The payload as JSON text, as it came in.
     pub payload: Bytes,
 }

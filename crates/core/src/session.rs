@@ -5,6 +5,7 @@
 //!                └──────▶ registered, waiting (not yet)   ──approved──▶ placed
 //! ```
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ pub enum Effect<'a> {
     /// Bring this to `target`; what becomes of it goes to [`Session::on_refused`] when it fails here.
     Relay {
         /// For whom, as the client wrote it.
-        target: &'a str,
+        target: Cow<'a, str>,
         /// The message.
         signal: Signal,
     },
@@ -218,7 +219,7 @@ impl Session {
         if !self.bucket.take(rate, now) {
             return self.over_rate(&envelope.message);
         }
-        if envelope.sender != self.peer.id.as_str() {
+        if *envelope.sender != *self.peer.id.as_str() {
             return Step {
                 effect: self.error("wrong_sender", "peer_id is not the identity of this connection"),
                 outcome: Outcome::Spoofed,
@@ -231,10 +232,7 @@ impl Session {
                 effect: Effect::Pong { payload },
                 outcome: Outcome::Accepted,
             },
-            ClientMessage::MeshHealth if self.is_placed() => {
-                Step { effect: Effect::Health, outcome: Outcome::Accepted }
-            }
-            ClientMessage::MeshHealth => Step::quiet(Outcome::NotRegistered),
+            ClientMessage::MeshHealth => Step { effect: Effect::Health, outcome: Outcome::Accepted },
             ClientMessage::Heartbeat | ClientMessage::Authenticate { .. } => Step::quiet(Outcome::Accepted),
             ClientMessage::Unknown { kind } => Step {
                 effect: self.error("unknown_type", format!("unknown message type {kind:?} without a target_id")),
@@ -316,9 +314,9 @@ impl Session {
         if self.capabilities.is_none() && matches!(directed.kind, Kind::Application(_)) {
             return Step::quiet(Outcome::Ignored); // the original logs and ignores what it does not know
         }
-        let Some(target) = directed.target else {
+        if directed.target.is_none() {
             return self.refuse(&directed, Undeliverable::Malformed);
-        };
+        }
         if directed.payload.len() > directed.kind.max_payload_bytes(limits.max_message_bytes) {
             return self.refuse(&directed, Undeliverable::TooLarge);
         }
@@ -327,11 +325,12 @@ impl Session {
             return Step { outcome: Outcome::Denied(denial), ..step };
         }
         let receipt = self.has(Capabilities::FEEDBACK) && directed.id.is_some();
+        let target = directed.target.unwrap_or_default();
         let signal = Signal {
             from: Arc::clone(&self.peer),
             from_epoch: self.epoch,
             kind: directed.kind,
-            id: directed.id.map(Box::from),
+            id: directed.id.map(|id| Box::from(&*id)),
             payload: directed.payload,
             receipt,
             accepted_at: now,
@@ -342,8 +341,8 @@ impl Session {
 
     fn refuse<'a>(&self, directed: &Directed<'_>, reason: Undeliverable) -> Step<'a> {
         let receipt = Receipt {
-            id: directed.id.map(Box::from),
-            target: Box::from(directed.target.unwrap_or_default()),
+            id: directed.id.as_deref().map(Box::from),
+            target: Box::from(directed.target.as_deref().unwrap_or_default()),
             failure: Some(reason),
         };
         Step { effect: self.on_receipt(receipt), outcome: Outcome::Refused(reason) }

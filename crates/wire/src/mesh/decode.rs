@@ -1,0 +1,129 @@
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use heliograph_core::limits;
+use heliograph_core::message::{Capabilities, ClientMessage, Directed, Envelope, Kind};
+use serde::Deserialize;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use crate::{Malformed, depth};
+
+/// The envelope. Unknown members are dropped, as the original does; a member given twice is an error, because two
+/// readers could see two different messages.
+#[derive(Deserialize)]
+#[serde(expecting = "a JSON object")]
+struct Frame<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow, default)]
+    peer_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    target_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+/// Reads one text frame.
+pub fn decode(frame: &Bytes) -> Result<Envelope<'_>, Malformed> {
+    if !depth::is_within(frame, limits::MAX_JSON_DEPTH) {
+        return Err(Malformed(format!("nested deeper than {} levels", limits::MAX_JSON_DEPTH)));
+    }
+    let fields: Frame<'_> = serde_json::from_slice(frame).map_err(|error| describe(&error))?;
+    if fields.r#type == "authenticate" {
+        let token = token_of(fields.payload)?;
+        return Ok(Envelope { sender: Cow::Borrowed(""), message: ClientMessage::Authenticate { token } });
+    }
+    let Some(sender) = fields.peer_id else {
+        return Err(Malformed("`peer_id` is missing".to_owned()));
+    };
+    let payload = fields.payload.map_or(Bytes::from_static(b"null"), |raw| frame.slice_ref(raw.get().as_bytes()));
+    let message = match &*fields.r#type {
+        "register" => ClientMessage::Register(hello(&payload)?),
+        "heartbeat" => ClientMessage::Heartbeat,
+        "ping" if fields.target_id.is_none() => ClientMessage::Ping { payload },
+        "mesh_health" if fields.target_id.is_none() => ClientMessage::MeshHealth,
+        _ => match kind(fields.r#type, fields.target_id.is_some())? {
+            Ok(kind) => ClientMessage::Directed(Directed {
+                kind,
+                target: fields.target_id,
+                id: checked_id(fields.id)?,
+                payload,
+            }),
+            Err(kind) => ClientMessage::Unknown { kind },
+        },
+    };
+    Ok(Envelope { sender, message })
+}
+
+/// The type of a directed message, or the name of a type that is neither known nor directed.
+fn kind(name: Cow<'_, str>, targeted: bool) -> Result<Result<Kind, Cow<'_, str>>, Malformed> {
+    if name.len() > limits::MAX_KIND_BYTES {
+        return Err(Malformed(format!("`type` is longer than {} bytes", limits::MAX_KIND_BYTES)));
+    }
+    Ok(match &*name {
+        "offer" => Ok(Kind::Offer),
+        "answer" => Ok(Kind::Answer),
+        "ice_candidate" => Ok(Kind::Candidate),
+        _ if targeted => Ok(Kind::Application(name.into())),
+        _ => Err(name),
+    })
+}
+
+fn checked_id(id: Option<Cow<'_, str>>) -> Result<Option<Cow<'_, str>>, Malformed> {
+    match id {
+        Some(id) if id.is_empty() || id.len() > limits::MAX_MESSAGE_ID_BYTES => {
+            Err(Malformed(format!("`id` must have 1 to {} bytes", limits::MAX_MESSAGE_ID_BYTES)))
+        }
+        id => Ok(id),
+    }
+}
+
+/// What a `register` says of its client. The original sends null; an object without `capabilities` means the same.
+fn hello(payload: &Bytes) -> Result<Option<Capabilities>, Malformed> {
+    #[derive(Deserialize)]
+    struct Hello<'a> {
+        #[serde(borrow, default)]
+        capabilities: Option<Vec<Cow<'a, str>>>,
+    }
+    if payload.first() != Some(&b'{') {
+        return Ok(None);
+    }
+    let hello: Hello<'_> = serde_json::from_slice(payload)
+        .map_err(|_| Malformed("`payload.capabilities` of a register must be a list of strings".to_owned()))?;
+    let Some(names) = hello.capabilities else { return Ok(None) };
+    if names.len() > limits::MAX_CAPABILITIES {
+        return Err(Malformed(format!("more than {} capabilities", limits::MAX_CAPABILITIES)));
+    }
+    Ok(Some(names.iter().fold(Capabilities::NONE, |all, name| all.with(Capabilities::named(name)))))
+}
+
+fn token_of(payload: Option<&RawValue>) -> Result<Cow<'_, str>, Malformed> {
+    #[derive(Deserialize)]
+    struct Credentials<'a> {
+        #[serde(borrow)]
+        token: Cow<'a, str>,
+    }
+    payload
+        .and_then(|raw| serde_json::from_str::<Credentials<'_>>(raw.get()).ok())
+        .map(|credentials| credentials.token)
+        .ok_or_else(|| Malformed("`authenticate` needs `payload.token`, a string".to_owned()))
+}
+
+/// A text for the client. serde_json quotes values in its messages; ours name members and places only.
+fn describe(error: &serde_json::Error) -> Malformed {
+    let text = error.to_string();
+    Malformed(match error.classify() {
+        Category::Data if text.starts_with("missing field") || text.starts_with("duplicate field") => {
+            text.split(" at line").next().unwrap_or_default().to_owned()
+        }
+        Category::Data => {
+            "not an envelope: an object with strings `type` and `peer_id`, and where given `target_id` and `id`".to_owned()
+        }
+        Category::Syntax | Category::Eof | Category::Io => {
+            format!("not valid JSON at line {} column {}", error.line(), error.column())
+        }
+    })
+}
