@@ -106,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn addresses_have_budgets_of_their_own() {
         let budget = LocalBudget::default();
-        let rate = Rate { per_second: 1, burst: 2 };
+        let rate = Rate::per_second(1, 2);
         let (a, b) = (Scope::of([127, 0, 0, 1].into()), Scope::of([127, 0, 0, 2].into()));
         assert!(budget.take(Limit::RedeemFailures, a, rate).await);
         assert!(budget.take(Limit::RedeemFailures, a, rate).await);

@@ -1,8 +1,8 @@
 //! A token bucket that is handed the time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Lets `burst` events pass at once and `per_second` of them in the long run.
+/// Lets a number of events pass at once, and one for each interval in the long run.
 ///
 /// Kept as "when would the bucket be full again" (the generic cell rate algorithm): 16 bytes, no refill task.
 #[derive(Debug, Clone)]
@@ -13,10 +13,37 @@ pub struct TokenBucket {
 /// The two numbers of a bucket; kept apart so that thousands of buckets share one copy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Events per second in the long run; 0 is off.
-    pub per_second: u32,
+    /// Mean time between events in the long run, in nanoseconds; 0 is off.
+    interval_nanos: u64,
     /// Events at once; 0 is off.
-    pub burst: u32,
+    burst: u32,
+}
+
+impl Rate {
+    /// `count` events per second in the long run, `burst` at once; 0 is off in either.
+    pub const fn per_second(count: u32, burst: u32) -> Self {
+        Self { interval_nanos: interval(1_000_000_000, count), burst }
+    }
+
+    /// `count` events per minute, all of them at once if nothing came before; 0 is off.
+    pub const fn per_minute(count: u32) -> Self {
+        Self { interval_nanos: interval(60_000_000_000, count), burst: count }
+    }
+
+    /// Whether everything passes.
+    pub const fn is_off(self) -> bool {
+        self.interval_nanos == 0 || self.burst == 0
+    }
+
+    /// How long an empty bucket needs until one event passes again.
+    pub const fn interval(self) -> Duration {
+        Duration::from_nanos(self.interval_nanos)
+    }
+}
+
+const fn interval(period_nanos: u64, count: u32) -> u64 {
+    // A cast, because `From` is not for constant functions.
+    if count == 0 { 0 } else { period_nanos / count as u64 }
 }
 
 impl Default for TokenBucket {
@@ -33,17 +60,16 @@ impl TokenBucket {
 
     /// Takes one token; false when there is none.
     pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
-        if rate.per_second == 0 || rate.burst == 0 {
+        if rate.is_off() {
             return true;
         }
-        let cost_nanos = 1_000_000_000 / u64::from(rate.per_second);
-        let capacity_nanos = cost_nanos * u64::from(rate.burst);
+        let capacity = Duration::from_nanos(rate.interval_nanos.saturating_mul(u64::from(rate.burst)));
         let debt = match self.full_at {
             Some(full_at) => full_at.saturating_duration_since(now),
-            None => std::time::Duration::ZERO,
+            None => Duration::ZERO,
         };
-        let debt_after = debt + std::time::Duration::from_nanos(cost_nanos);
-        if debt_after > std::time::Duration::from_nanos(capacity_nanos) {
+        let debt_after = debt + rate.interval();
+        if debt_after > capacity {
             return false;
         }
         self.full_at = Some(now + debt_after);
@@ -60,9 +86,8 @@ impl TokenBucket {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
-    const RATE: Rate = Rate { per_second: 10, burst: 5 };
+    const RATE: Rate = Rate::per_second(10, 5);
 
     #[test]
     fn lets_a_burst_pass_and_then_the_rate() {
@@ -78,8 +103,20 @@ mod tests {
     fn zero_is_off() {
         let start = Instant::now();
         let mut bucket = TokenBucket::new();
-        let off = Rate { per_second: 0, burst: 5 };
-        assert!((0..100_000).all(|_| bucket.take(off, start)));
+        for off in [Rate::per_second(0, 5), Rate::per_second(5, 0), Rate::per_minute(0)] {
+            assert!((0..100_000).all(|_| bucket.take(off, start)));
+        }
+    }
+
+    #[test]
+    fn minutes_are_slower_than_seconds() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new();
+        let rate = Rate::per_minute(5);
+        assert_eq!((0..10).filter(|_| bucket.take(rate, start)).count(), 5);
+        assert!(!bucket.take(rate, start + Duration::from_secs(11)));
+        assert!(bucket.take(rate, start + Duration::from_secs(12)));
+        assert_eq!(rate.interval(), Duration::from_secs(12));
     }
 
     proptest! {

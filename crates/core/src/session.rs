@@ -215,7 +215,7 @@ impl Session {
         limits: &Limits,
         now: Instant,
     ) -> Step<'a> {
-        let rate = Rate { per_second: limits.max_messages_per_second, burst: limits.message_burst };
+        let rate = Rate::per_second(limits.max_messages_per_second, limits.message_burst);
         if !self.bucket.take(rate, now) {
             return self.over_rate(&envelope.message);
         }
@@ -243,7 +243,7 @@ impl Session {
 
     /// A frame that the codec could not read; `problem` names what was wrong with it.
     pub fn on_malformed(&mut self, problem: String, limits: &Limits, now: Instant) -> Step<'static> {
-        let rate = Rate { per_second: limits.max_messages_per_second, burst: limits.message_burst };
+        let rate = Rate::per_second(limits.max_messages_per_second, limits.message_burst);
         if !self.bucket.take(rate, now) && self.strike() {
             return Step { effect: Effect::Close(CloseCode::RateLimited), outcome: Outcome::Refused(Undeliverable::RateLimited) };
         }
