@@ -291,3 +291,6 @@ impl Read {
         Ok(AssertionClaims { peer, mesh, id, issued_at, expires_at })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,12 @@
 //! The original's `api_keys.json`: `{"keys": {"ak_…": {"peer_id": …, "role": …, "mesh": …}}}`.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use heliograph_core::id::{InvalidName, MeshName, PeerId};
 use heliograph_core::limits::MAX_CREDENTIAL_BYTES;
@@ -30,7 +32,8 @@ pub struct KeyEntry {
 pub enum KeyFileError {
     /// Not JSON, or not an object with an object `keys`.
     #[error(
-        "not a key file: at line {line}, column {column}; expected {{\"keys\": {{\"ak_…\": {{\"peer_id\": …, \"role\": …}}}}}}"
+        "not a key file: at line {line}, column {column}; \
+         expected {{\"keys\": {{\"ak_…\": {{\"peer_id\": …, \"role\": …}}}}}}"
     )]
     NotAKeyFile {
         /// Line, from 1.
@@ -79,13 +82,11 @@ pub fn parse_key_file(text: &str) -> Result<Vec<KeyEntry>, KeyFileError> {
     // Of serde's error only the place is kept: its text quotes the file.
     let file: File = serde_json::from_str(text)
         .map_err(|error| KeyFileError::NotAKeyFile { line: error.line(), column: error.column() })?;
-    let mut entries: Vec<KeyEntry> = Vec::with_capacity(file.keys.0.len());
+    let mut seen = HashSet::new();
+    let mut entries = Vec::with_capacity(file.keys.0.len());
     for (index, (secret, value)) in file.keys.0.into_iter().enumerate() {
-        let entry = if entries.iter().any(|earlier| earlier.secret.matches(secret.expose())) {
-            Err(EntryProblem::Twice)
-        } else {
-            read_entry(secret, &value)
-        };
+        let first = seen.insert(Sha256::digest(secret.expose()));
+        let entry = if first { read_entry(secret, &value) } else { Err(EntryProblem::Twice) };
         entries.push(entry.map_err(|problem| KeyFileError::Entry { position: index + 1, problem })?);
     }
     Ok(entries)
@@ -146,3 +147,6 @@ impl<'de> Deserialize<'de> for Entries {
         deserializer.deserialize_map(InOrder)
     }
 }
+
+#[cfg(test)]
+mod tests;

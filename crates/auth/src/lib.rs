@@ -17,8 +17,11 @@ use heliograph_core::id::{InvalidName, MeshName};
 
 pub mod assertion;
 mod jws;
+mod key;
 pub mod keyfile;
 pub mod secret;
+#[cfg(test)]
+mod testing;
 pub mod token;
 pub mod turn;
 

@@ -7,7 +7,7 @@ use rand::{CryptoRng, RngExt};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use heliograph_core::id::{GatewayId, PeerId};
 
@@ -109,7 +109,7 @@ impl Hasher {
         key
     }
 
-    /// The hash of a secret. A code is hashed in its normalized form ([`Code::expose`]).
+    /// The hash of a secret. A code is hashed in its normalized form ([`NormalizedCode::expose`]).
     pub fn hash(&self, purpose: Purpose, secret: &str) -> SecretHash {
         // Filled up with zeros to a block of SHA-256, as RFC 2104 does itself; this constructor cannot fail.
         let mut block = Zeroizing::new([0; 64]);
@@ -130,61 +130,59 @@ impl fmt::Debug for Hasher {
 
 /// A new API key: `ak_` and 128 random bits.
 pub fn api_key<R: CryptoRng + ?Sized>(rng: &mut R) -> Secret {
-    Secret::new(random("ak_", 16, rng))
+    Secret::new(random::<16>("ak_", rng))
 }
 
 /// A public id for an API key: `key_` and 12 hexadecimal digits. Random, so that it tells nothing about the key.
 pub fn api_key_id<R: CryptoRng + ?Sized>(rng: &mut R) -> String {
-    random("key_", 6, rng)
+    random::<6>("key_", rng)
 }
 
 /// A new device token: `dt_` and 128 random bits, as the original's.
 pub fn device_token<R: CryptoRng + ?Sized>(rng: &mut R) -> Secret {
-    Secret::new(random("dt_", 16, rng))
+    Secret::new(random::<16>("dt_", rng))
 }
 
 /// A new claim token: `ct_` and 128 random bits.
 pub fn claim_token<R: CryptoRng + ?Sized>(rng: &mut R) -> Secret {
-    Secret::new(random("ct_", 16, rng))
+    Secret::new(random::<16>("ct_", rng))
 }
 
 /// An id for a pairing: 12 hexadecimal digits (the original had 8).
 pub fn pairing_id<R: CryptoRng + ?Sized>(rng: &mut R) -> String {
-    random("", 6, rng)
+    random::<6>("", rng)
 }
 
 /// A public id for an invite: `inv_` and 12 hexadecimal digits.
 pub fn invite_id<R: CryptoRng + ?Sized>(rng: &mut R) -> String {
-    random("inv_", 6, rng)
+    random::<6>("inv_", rng)
 }
 
 /// An id for a token (`jti`): 32 hexadecimal digits.
 pub fn token_id<R: CryptoRng + ?Sized>(rng: &mut R) -> String {
-    random("", 16, rng)
+    random::<16>("", rng)
 }
 
 /// An id for a paired peer: `agent-` and 12 hexadecimal digits (the original had 6).
 pub fn peer_id<R: CryptoRng + ?Sized>(rng: &mut R) -> PeerId {
     #[expect(clippy::expect_used, reason = "a short prefix and hexadecimal digits are a name")]
-    PeerId::parse(&random("agent-", 6, rng)).expect("a name")
+    PeerId::parse(&random::<6>("agent-", rng)).expect("a name")
 }
 
 /// An id for a gateway, new at each boot: `gw-` and 12 hexadecimal digits.
 pub fn gateway_id<R: CryptoRng + ?Sized>(rng: &mut R) -> GatewayId {
     #[expect(clippy::expect_used, reason = "a short prefix and hexadecimal digits are a name")]
-    GatewayId::parse(&random("gw-", 6, rng)).expect("a name")
+    GatewayId::parse(&random::<6>("gw-", rng)).expect("a name")
 }
 
-fn random<R: CryptoRng + ?Sized>(prefix: &str, bytes: usize, rng: &mut R) -> String {
-    // Reserved in full, so that no grown-out-of buffer keeps a part of the secret.
-    let mut text = String::with_capacity(prefix.len() + 2 * bytes);
+fn random<const BYTES: usize>(prefix: &str, rng: &mut (impl CryptoRng + ?Sized)) -> String {
+    let mut bytes = Zeroizing::new([0; BYTES]);
+    rng.fill_bytes(&mut *bytes);
+    // Reserved in full, so that no buffer that was outgrown keeps a part of the secret; the same holds below.
+    let mut text = String::with_capacity(prefix.len() + 2 * BYTES);
     text.push_str(prefix);
-    for _ in 0..bytes {
-        let mut byte = [0];
-        rng.fill_bytes(&mut byte);
-        for nibble in [byte[0] >> 4, byte[0] & 0xf] {
-            text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
-        }
+    for nibble in bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]) {
+        text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
     }
     text
 }
@@ -206,9 +204,9 @@ pub enum CodeFormat {
 pub struct CodeError;
 
 /// An invite code in its one normalized form: ten characters of Crockford's base32, or six digits.
-pub struct Code(Secret);
+pub struct NormalizedCode(Secret);
 
-impl Code {
+impl NormalizedCode {
     /// A new code.
     pub fn generate<R: CryptoRng + ?Sized>(format: CodeFormat, rng: &mut R) -> Self {
         Self(Secret::new(match format {
@@ -231,9 +229,9 @@ impl Code {
     }
 }
 
-impl fmt::Debug for Code {
+impl fmt::Debug for NormalizedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Code(•••)")
+        f.write_str("NormalizedCode(•••)")
     }
 }
 
@@ -243,33 +241,37 @@ fn base32(mut bits: u64) -> String {
         text.push(char::from(ALPHABET[(bits & 31) as usize]));
         bits >>= 5;
     }
-    bits.zeroize();
     text
 }
 
-/// Reads a code as people type it: letters in any case, with hyphens and spaces anywhere, `O` for `0`, `I` and
-/// `L` for `1` (Crockford). The original's six digits pass as they are.
-pub fn normalize_code(typed: &str) -> Result<Code, CodeError> {
+/// Reads a code as people type it: letters in any case, with hyphens and white space anywhere, `O` for `0`, `I`
+/// and `L` for `1` (Crockford). The original's six digits pass as they are.
+pub fn normalize_code(typed: &str) -> Result<NormalizedCode, CodeError> {
     if typed.len() > MAX_TYPED_BYTES {
         return Err(CodeError);
     }
     let mut text = Zeroizing::new(String::with_capacity(MAX_TYPED_BYTES));
-    text.extend(typed.chars().filter(|c| !matches!(c, '-' | ' ')));
-    match text.len() {
-        DIGITS_LENGTH if text.bytes().all(|b| b.is_ascii_digit()) => Ok(Code(Secret::new(text.as_str()))),
-        BASE32_LENGTH => {
-            let read: Option<String> = text.bytes().map(read_base32).collect();
-            read.map(|code| Code(Secret::new(code))).ok_or(CodeError)
-        }
-        _ => Err(CodeError),
-    }
+    text.extend(typed.chars().filter(|c| *c != '-' && !c.is_whitespace()));
+    let code = match text.len() {
+        DIGITS_LENGTH if text.bytes().all(|byte| byte.is_ascii_digit()) => text,
+        BASE32_LENGTH => read_base32(&text).ok_or(CodeError)?,
+        _ => return Err(CodeError),
+    };
+    Ok(NormalizedCode(Secret(code)))
 }
 
-fn read_base32(byte: u8) -> Option<char> {
-    let read = match byte.to_ascii_uppercase() {
-        b'O' => b'0',
-        b'I' | b'L' => b'1',
-        other => other,
-    };
-    ALPHABET.contains(&read).then(|| char::from(read))
+fn read_base32(text: &str) -> Option<Zeroizing<String>> {
+    let mut code = Zeroizing::new(String::with_capacity(BASE32_LENGTH));
+    for byte in text.bytes() {
+        let read = match byte.to_ascii_uppercase() {
+            b'O' => b'0',
+            b'I' | b'L' => b'1',
+            other => other,
+        };
+        ALPHABET.contains(&read).then(|| code.push(char::from(read)))?;
+    }
+    Some(code)
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,3 +83,6 @@ fn block(key: &[u8]) -> Zeroizing<[u8; 64]> {
     }
     block
 }
+
+#[cfg(test)]
+mod tests;
