@@ -1012,8 +1012,9 @@ export class HeliographClient extends EventTarget {
       this.#stop({ code, reason: "revoked", message: "This peer was revoked." });
       return;
     }
-    if (!decision.comeBack) {
-      // The old socket of a move ends like this, too, but then it is not the current one any more.
+    // While moving, it is our own new socket that has superseded the old one, before we heard from it.
+    const moved = current && code === 4409 && this.#dialing?.ws?.readyState === 1;
+    if (!decision.comeBack && !moved) {
       this.#stop({ code, reason: decision.reason, message: reason || "" });
       return;
     }

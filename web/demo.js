@@ -86,6 +86,7 @@ async function awaitApproval(pairing) {
   waiting = stop;
   alertDevice(null);
   show("waiting");
+  paintState();
   setText($("waiting-text"), `${pairing.name} (${pairing.peer_id}) waits for approval.`);
   refreshAdmin();
 
@@ -93,6 +94,7 @@ async function awaitApproval(pairing) {
     remember(PAIRING, null);
     waiting = null;
     show("start");
+    paintState();
     alertDevice(title, text);
   };
 
@@ -150,6 +152,7 @@ $("waiting-cancel").addEventListener("click", () => {
   waiting = null;
   remember(PAIRING, null);
   show("start");
+  paintState();
   $("join-button").focus();
 });
 
@@ -271,7 +274,8 @@ const STATE_WORD = {
 
 function paintState() {
   const state = client?.state ?? "idle";
-  setPill($("state"), state, STATE_WORD[state]);
+  if (waiting) setPill($("state"), "pending_approval");
+  else setPill($("state"), state, STATE_WORD[state]);
   setText($("own-socket"), state === "waiting" ? "lost, coming back by itself" : STATE_WORD[state]);
   setText($("own-session"), client?.epoch ?? "–");
   setText($("own-granted"), client && client.capabilities.length > 0 ? client.capabilities.join(", ") : "–");
@@ -358,7 +362,7 @@ function updatePeer(element, peer) {
 function paintPeers() {
   const peers = client ? [...client.peers.values()].sort((a, b) => Number(b.open) - Number(a.open) || nameOf(a.id).localeCompare(nameOf(b.id))) : [];
   reconcile($("peers"), peers, { key: (p) => p.id, create: createPeer, update: updatePeer });
-  $("peers-empty").hidden = peers.length > 0;
+  $("peers-empty").hidden = peers.length > 0 || client?.state === "stopped";
 
   const to = $("to");
   const chosen = to.value;
