@@ -127,6 +127,8 @@ pub struct Claim {
     pub epoch: Epoch,
     /// The session that it took over from, if that was on this very node.
     pub superseded_here: Option<Epoch>,
+    /// Whether the session that it took over from had a place, wherever it was. The claimer tells the mesh.
+    pub displaced: bool,
 }
 
 /// The answer to taking a place.

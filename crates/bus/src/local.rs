@@ -154,6 +154,7 @@ impl Presence for Node {
             }
             (epoch, older)
         };
+        let displaced = older.as_ref().is_some_and(|seat| seat.place.is_some());
         let superseded_here = older.as_ref().filter(|seat| seat.gateway == self.id).map(|seat| seat.epoch);
         if let Some(seat) = older.filter(|seat| seat.gateway != self.id) {
             let destination = Destination::Peer(mesh.clone(), peer.clone());
@@ -161,7 +162,7 @@ impl Presence for Node {
                 inbox.arrived(&destination, Parcel::Superseded { by: epoch });
             }
         }
-        Ok(Claim { epoch, superseded_here })
+        Ok(Claim { epoch, superseded_here, displaced })
     }
 
     async fn place(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<Placement, BusError> {

@@ -124,6 +124,8 @@ pub struct Signal {
     pub receipt: bool,
     /// When the sender's node accepted it.
     pub accepted_at: Instant,
+    /// Whether it came from another node.
+    pub via_bus: bool,
     /// Set when this message is traced.
     pub trace: Option<TraceContext>,
 }

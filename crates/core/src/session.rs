@@ -334,6 +334,7 @@ impl Session {
             payload: directed.payload,
             receipt,
             accepted_at: now,
+            via_bus: false,
             trace: None,
         };
         Step { effect: Effect::Relay { target, signal }, outcome: Outcome::Relayed }
@@ -369,6 +370,8 @@ impl Session {
             Mail::Signal(signal) => return self.deliver(signal, authority, now),
             Mail::StandingChanged => return Step { effect: self.standing_changed(), outcome: Outcome::Accepted },
             Mail::Receipt(receipt) => self.on_receipt(receipt),
+            // Whoever took its place before this session did is in its first list already (DESIGN G9).
+            Mail::Joined(member) if self.precedes(&member) => Effect::None,
             Mail::Joined(member) => self.event(|session| ServerMessage::PeerJoined {
                 role: session.role_towards(&member),
                 peer: member.peer,
@@ -399,6 +402,10 @@ impl Session {
     /// Events are for those who may see others.
     fn event(&self, message: impl FnOnce(&Self) -> ServerMessage) -> Effect<'static> {
         if self.has(Capabilities::EVENTS) && self.is_placed() { Effect::Send(message(self)) } else { Effect::None }
+    }
+
+    fn precedes(&self, other: &Member) -> bool {
+        matches!(self.phase, Phase::Placed(mine) if other.place < mine)
     }
 
     fn role_towards(&self, other: &Member) -> Option<Role> {

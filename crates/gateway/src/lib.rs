@@ -1,1 +1,23 @@
-//! Runs the sockets: accept, upgrade, the connection actor, directory, router, authority feed.
+//! Runs the sockets.
+//!
+//! [`accept`] takes connections under deadlines, [`upgrade`] turns requests into sessions, `connection` is the
+//! actor that owns one socket and its state machine, `directory` says who is on this node, [`Gateway::relay`] is
+//! the one place where an effect becomes a delivery (here or over the bus), `feed` keeps the rights current and
+//! the lease alive, `sweep` looks at everybody's deadlines so that no socket needs a timer of its own.
+//!
+//! The gateway knows the seams (bus, store), never an implementation. On the message path it awaits no database.
+
+mod connection;
+mod directory;
+mod feed;
+mod gateway;
+mod metrics;
+mod outbox;
+mod sweep;
+
+pub mod accept;
+pub mod token;
+pub mod upgrade;
+
+pub use gateway::{Config, Gateway, Parts};
+pub use metrics::Metrics;

@@ -70,6 +70,7 @@ pub async fn the_newer_claim_wins_and_the_older_node_is_told(nodes: Vec<TestNode
     let first = nodes[0].link.presence.claim(&mesh, &a).await.unwrap();
     let second = nodes[1].link.presence.claim(&mesh, &a).await.unwrap();
     assert!(second.epoch > first.epoch);
+    assert!(!first.displaced && !second.displaced);
     let arrived = nodes[0].log.wait_for(1).await;
     assert!(matches!(arrived[0].1, Parcel::Superseded { by } if by == second.epoch), "{arrived:?}");
     let refused = nodes[0].link.presence.place(&mesh, &a, first.epoch).await;
@@ -83,7 +84,9 @@ pub async fn a_late_release_never_removes_the_newer_session(nodes: Vec<TestNode>
     let (mesh, a) = (mesh(), peer("a"));
     let first = nodes[0].link.presence.claim(&mesh, &a).await.unwrap().epoch;
     nodes[0].link.presence.place(&mesh, &a, first).await.unwrap();
-    let second = nodes[1].link.presence.claim(&mesh, &a).await.unwrap().epoch;
+    let second = nodes[1].link.presence.claim(&mesh, &a).await.unwrap();
+    assert!(second.displaced, "the claimer has to tell the mesh that the older session left");
+    let second = second.epoch;
     nodes[1].link.presence.place(&mesh, &a, second).await.unwrap();
     assert!(!nodes[0].link.presence.release(&mesh, &a, first).await.unwrap());
     let found = nodes[2].link.presence.locate(&mesh, &a).await.unwrap().unwrap();

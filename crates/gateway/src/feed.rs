@@ -1,0 +1,136 @@
+//! Follows the pairing state and holds the lease: the one writer of [`Authority`](heliograph_core::authority).
+//!
+//! One turn: renew (which answers the changes since the last turn) → apply them to the rights → wait for write
+//! turns that were in progress → only then acknowledge. Whoever revokes waits for that acknowledgement.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use heliograph_core::authority::Standing;
+use heliograph_core::id::{MeshName, Version};
+use heliograph_core::session::Mail;
+use heliograph_store::{Renewal, Result, StandingChange, StoreError};
+
+use crate::gateway::Gateway;
+
+/// How long a socket that stands still in the middle of a write may hold up an acknowledgement.
+const SETTLE_PATIENCE: Duration = Duration::from_millis(250);
+
+struct Feed {
+    gateway: Arc<Gateway>,
+    applied: Version,
+    acknowledged: Version,
+    failing: bool,
+}
+
+/// Runs until the gateway stops; gives the lease back at the end.
+pub(crate) async fn run(gateway: Arc<Gateway>) {
+    let mut hints = gateway.store.hints();
+    let term = gateway.config.lease_term;
+    let mut feed = Feed { gateway: Arc::clone(&gateway), applied: Version(0), acknowledged: Version(0), failing: false };
+    let mut started = false;
+    loop {
+        hints.mark_unchanged();
+        let turned = if started { feed.turn().await } else { feed.start().await };
+        started |= turned.is_ok();
+        feed.report(turned.err());
+        let pause = if feed.failing { term / 10 } else { term / 3 };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = hints.changed() => if changed.is_err() { tokio::time::sleep(pause).await },
+            () = gateway.stop.cancelled() => break,
+        }
+    }
+    if let Err(error) = gateway.store.remove_lease(&gateway.id, None).await {
+        tracing::warn!(%error, "the authorization lease could not be given back; it will run out");
+    }
+}
+
+impl Feed {
+    /// The first turn: what lies before is read from the store when a peer connects, so the history is skipped.
+    async fn start(&mut self) -> Result<()> {
+        self.applied = self.bounded(self.gateway.store.version()).await?;
+        self.acknowledged = self.applied;
+        self.turn().await
+    }
+
+    async fn turn(&mut self) -> Result<()> {
+        self.renew().await?;
+        if self.acknowledged < self.applied {
+            self.acknowledged = self.applied;
+            self.renew().await?; // says so at once: a revoke may be waiting for it
+        }
+        Ok(())
+    }
+
+    async fn renew(&mut self) -> Result<()> {
+        let sent_at = Instant::now();
+        let renew = self.gateway.store.renew(&self.gateway.id, self.applied, self.acknowledged);
+        let Renewal { version, changes } = self.bounded(renew).await?;
+        self.apply(&changes).await;
+        self.applied = self.applied.max(version);
+        self.gateway.authority.applied(self.applied);
+        self.gateway.authority.renewed(sent_at, self.gateway.config.lease_term);
+        Ok(())
+    }
+
+    /// A store that does not answer within a term is as good as gone.
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let bound = self.gateway.config.lease_term;
+        let timed_out = || StoreError::Unavailable("no answer within a lease term".to_owned());
+        tokio::time::timeout(bound, call).await.map_err(|_| timed_out())?
+    }
+
+    async fn apply(&self, changes: &[StandingChange]) {
+        let mut muted: Vec<&MeshName> = vec![];
+        for change in changes {
+            self.apply_one(change);
+            if change.standing != Standing::Approved && !muted.contains(&&change.mesh) {
+                muted.push(&change.mesh);
+            }
+        }
+        for mesh in muted {
+            self.gateway.directory.settle(mesh, SETTLE_PATIENCE).await;
+        }
+    }
+
+    fn apply_one(&self, change: &StandingChange) {
+        let directory = &self.gateway.directory;
+        let space = directory.space(&change.mesh);
+        let lost = change.standing == Standing::Revoked;
+        let Some(peer) = (if lost { Some(space.intern(&change.peer)) } else { space.known(&change.peer) }) else {
+            return; // nobody here needs it; it is read from the store when it connects
+        };
+        peer.right.apply(change.version, change.standing);
+        if lost {
+            directory.hold(Arc::clone(&peer), Instant::now());
+            space.for_each_listener(&change.peer, |handle| {
+                let _session_over = handle.outbox.push(Mail::Revoked(change.peer.clone()), &self.gateway.config.limits);
+            });
+        }
+        if let Some(handle) = space.session(change.peer.as_str()) {
+            let _session_over = handle.outbox.push(Mail::StandingChanged, &self.gateway.config.limits);
+        }
+    }
+
+    /// Logs the change between well and failing once, not each turn.
+    fn report(&mut self, error: Option<StoreError>) {
+        match error {
+            Some(error) if !self.failing => {
+                self.failing = true;
+                tracing::warn!(%error, "the pairing state cannot be followed; without a lease nothing is relayed");
+            }
+            None if self.failing => {
+                self.failing = false;
+                tracing::info!("the pairing state is followed again");
+            }
+            _ => {}
+        }
+        let now = Instant::now();
+        let authority = &self.gateway.authority;
+        let metrics = &self.gateway.metrics;
+        metrics.lease_remaining.set(authority.lease_remaining(now).as_secs_f64());
+        metrics.authority_version.set(i64::try_from(authority.version().0).unwrap_or(i64::MAX));
+        metrics.fail_closed.set(i64::from(!authority.is_current(now)));
+    }
+}

@@ -1,0 +1,64 @@
+//! Looks at everybody's deadlines twice a second, so that no socket needs a timer of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use heliograph_core::close::CloseCode;
+use heliograph_core::session::Mail;
+
+use crate::directory::Handle;
+use crate::gateway::Gateway;
+
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How often what nobody needs any more is let go of.
+const TIDY_EVERY: u32 = 20;
+
+/// Runs until the gateway stops.
+pub(crate) async fn run(gateway: Arc<Gateway>) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut refreshed = Instant::now();
+    for turn in 0u32.. {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = gateway.stop.cancelled() => return,
+        }
+        let now = Instant::now();
+        let refresh = gateway.config.ice.has_turn() && now.duration_since(refreshed) > gateway.config.ice.ttl / 2;
+        if refresh {
+            refreshed = now;
+        }
+        for space in gateway.directory.spaces() {
+            space.for_each(|handle| visit(&gateway, handle, now, refresh));
+        }
+        watch_lease(&gateway, now);
+        if turn % TIDY_EVERY == 0 {
+            gateway.directory.tidy(now);
+            gateway.assertions.tidy(crate::gateway::unix_seconds());
+            gateway.admission.tidy();
+        }
+    }
+}
+
+fn visit(gateway: &Gateway, handle: &Handle, now: Instant, refresh: bool) {
+    let nanos = gateway.nanos(now);
+    if handle.next_due.load(Ordering::Relaxed) <= nanos {
+        handle.outbox.tick();
+    }
+    let write_deadline = u64::try_from(gateway.config.limits.write_deadline.as_nanos()).unwrap_or(u64::MAX);
+    if handle.turn().is_some_and(|since| nanos.saturating_sub(since) > write_deadline) {
+        handle.outbox.abort(CloseCode::SlowConsumer);
+    }
+    if refresh && handle.wants_ice.load(Ordering::Relaxed) && handle.peer.right.is_approved() {
+        let servers = gateway.ice_servers(&handle.peer.id);
+        let _session_over = handle.outbox.push(Mail::IceServers(servers), &gateway.config.limits);
+    }
+}
+
+/// The feed may be waiting for a store that does not answer; the gauges must not wait with it.
+fn watch_lease(gateway: &Gateway, now: Instant) {
+    gateway.metrics.lease_remaining.set(gateway.authority.lease_remaining(now).as_secs_f64());
+    gateway.metrics.fail_closed.set(i64::from(!gateway.authority.is_current(now)));
+    gateway.metrics.bus_up.set(i64::from(gateway.link.bus.is_up()));
+}

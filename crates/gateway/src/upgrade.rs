@@ -1,0 +1,277 @@
+//! `GET /ws`: from a request to a session. Everything that can be refused is refused before the upgrade, with a
+//! status that says why; what comes later closes with a code.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use heliograph_auth::token::Claims;
+use heliograph_bus::budget::{Limit, Scope};
+use heliograph_core::close::CloseCode;
+use heliograph_core::id::Version;
+use heliograph_core::message::{ClientMessage, Peer};
+use heliograph_core::rate::Rate;
+use heliograph_http::credential::{bearer, header};
+use heliograph_http::{ClientAddress, Problem};
+use heliograph_store::StoreError;
+use heliograph_wire::Dialect;
+use http::header::{CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::{Message, protocol::Role};
+
+use crate::accept::{Permit, SocketPermit};
+use crate::connection::{self, Connection};
+use crate::gateway::{Gateway, unix_seconds};
+
+/// The subprotocol of the mesh dialect, for clients that offer one.
+pub const MESH_SUBPROTOCOL: &str = "heliograph.mesh.v1";
+/// Before a token that is offered as a subprotocol (the one header that browsers let pages set). Never echoed.
+pub const TOKEN_SUBPROTOCOL: &str = "heliograph.token.";
+
+/// The handler of `GET /ws`.
+#[tracing::instrument(name = "upgrade", skip_all, fields(dialect = "mesh"))]
+pub async fn mesh(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(address): Extension<ClientAddress>,
+    request: Request,
+) -> Response {
+    match prepare(&gateway, address, request).await {
+        Ok((pending, response)) => {
+            gateway.tasks.spawn(pending.run(Arc::clone(&gateway)));
+            response
+        }
+        Err(problem) => {
+            let status = problem.status();
+            gateway.metrics.upgrade_refused(status.as_u16());
+            tracing::debug!(status = status.as_u16(), "upgrade refused");
+            problem.into_response()
+        }
+    }
+}
+
+/// An upgrade that was answered and is not a session yet.
+struct Pending {
+    on_upgrade: OnUpgrade,
+    dialect: Dialect,
+    peer: Option<Arc<Peer>>,
+    permit: SocketPermit,
+    _connection: Option<Arc<Permit>>,
+}
+
+async fn prepare(
+    gateway: &Arc<Gateway>,
+    ClientAddress(address): ClientAddress,
+    mut request: Request,
+) -> Result<(Pending, Response), Problem> {
+    let limits = &gateway.config.limits;
+    let rate = Rate::per_second(limits.max_upgrades_per_second, limits.max_upgrades_per_second);
+    if !gateway.link.budget.take(Limit::Upgrades, Scope::of(address), rate).await {
+        gateway.metrics.limited(Limit::Upgrades.as_str());
+        return Err(Problem::too_many("upgrades", 1));
+    }
+    if gateway.is_draining() {
+        return Err(Problem::unavailable("draining", "this node restarts, another one accepts"));
+    }
+    let key = handshake_key(request.headers())?;
+    check_origin(request.headers(), &gateway.config.allowed_origins)?;
+    let token = offered_token(&request);
+    let peer = match &token {
+        Some(token) => Some(authenticate(gateway, token).await?),
+        None => None,
+    };
+    let permit = gateway.admission.socket(address, peer.is_some()).map_err(|limit| {
+        gateway.metrics.limited(limit);
+        Problem::too_many(limit, 1)
+    })?;
+    let on_upgrade = request
+        .extensions_mut()
+        .remove::<OnUpgrade>()
+        .ok_or_else(|| Problem::bad_request("no_upgrade", "this connection cannot be upgraded"))?;
+    let connection = request.extensions_mut().remove::<Arc<Permit>>();
+    let response = switching_protocols(&key, request.headers());
+    let pending = Pending { on_upgrade, dialect: Dialect::Mesh, peer, permit, _connection: connection };
+    Ok((pending, response))
+}
+
+/// RFC 6455 §4.2.1: what has to be there for an upgrade.
+fn handshake_key(headers: &HeaderMap) -> Result<String, Problem> {
+    let has = |name: &str, word: &str| {
+        header(headers, name).is_some_and(|v| v.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
+    };
+    if !has(UPGRADE.as_str(), "websocket") || !has(CONNECTION.as_str(), "upgrade") {
+        let detail = "this path speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket`";
+        return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail));
+    }
+    if header(headers, "sec-websocket-version") != Some("13") {
+        return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket_version", "Sec-WebSocket-Version must be 13"));
+    }
+    header(headers, SEC_WEBSOCKET_KEY.as_str())
+        .filter(|key| key.len() == 24)
+        .map(str::to_owned)
+        .ok_or_else(|| Problem::bad_request("websocket_key", "Sec-WebSocket-Key is missing or not 16 bytes in base64"))
+}
+
+/// Pages of other sites may not use a visitor's network position. Programs send no `Origin` and hold a token.
+fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
+    let Some(origin) = header(headers, ORIGIN.as_str()) else { return Ok(()) };
+    let same = header(headers, HOST.as_str()).is_some_and(|host| {
+        ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme).is_some_and(|rest| rest == host))
+    });
+    if same || allowed.iter().any(|allowed| allowed == origin) {
+        return Ok(());
+    }
+    Err(Problem::forbidden("origin", "this origin is not in the allow-list (allowed_origins)"))
+}
+
+/// Where a token may stand: the query (as the original), `Authorization`, a subprotocol. By message comes later.
+fn offered_token(request: &Request) -> Option<String> {
+    let query = request.uri().query().unwrap_or_default();
+    let in_query = query.split('&').find_map(|pair| pair.strip_prefix("token="));
+    in_query
+        .or_else(|| bearer(request.headers()))
+        .or_else(|| offered_protocols(request.headers()).find_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL)))
+        .map(str::to_owned)
+}
+
+fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+fn switching_protocols(key: &str, headers: &HeaderMap) -> Response {
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let answer = response.headers_mut();
+    answer.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+        answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if offered_protocols(headers).any(|name| name == MESH_SUBPROTOCOL) {
+        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(MESH_SUBPROTOCOL));
+    }
+    response
+}
+
+/// From a token to a peer whose right is filled in and kept current from now on.
+pub(crate) async fn authenticate(gateway: &Gateway, token: &str) -> Result<Arc<Peer>, Problem> {
+    let claims = gateway.tokens.verify(token, unix_seconds()).map_err(|error| {
+        tracing::debug!(%error, "token refused");
+        Problem::unauthorized("invalid_token", format!("the token is not valid: {error}"))
+    })?;
+    let peer = gateway.peer(&claims).await?;
+    if !peer.right.standing().may_connect() {
+        return Err(Problem::forbidden("not_allowed", "this peer may not connect"));
+    }
+    Ok(peer)
+}
+
+impl Gateway {
+    /// The peer of `claims`, its right read from the store if it is not known here.
+    ///
+    /// The value is in the directory before the store is read, so that a change which is committed after the read
+    /// finds it there: whichever comes last has the higher version and stays.
+    pub(crate) async fn peer(&self, claims: &Claims) -> Result<Arc<Peer>, Problem> {
+        let peer = self.directory.space(&claims.mesh).intern(&claims.peer);
+        if peer.right.version() == Version(0) {
+            match self.store.peer(&claims.mesh, &claims.peer).await {
+                Ok(record) => {
+                    peer.right.apply(record.version, record.state.standing());
+                    self.directory.hold(Arc::clone(&peer), Instant::now());
+                }
+                Err(StoreError::NotFound) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a peer could not be looked up");
+                    return Err(Problem::unavailable("storage_unavailable", "the pairing state cannot be read now"));
+                }
+            }
+        }
+        Ok(peer)
+    }
+}
+
+impl Pending {
+    async fn run(self, gateway: Arc<Gateway>) {
+        // Boxed: what is needed until the session stands must not weigh on each idle socket.
+        if let Some((connection, _permits)) = Box::pin(self.establish(gateway)).await {
+            connection.run().await;
+        }
+    }
+
+    async fn establish(self, gateway: Arc<Gateway>) -> Option<(Connection<TcpStream>, Permits)> {
+        let upgraded = self.on_upgrade.await.ok()?;
+        let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        let config = connection::websocket_config(gateway.config.limits.max_message_bytes);
+        let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+        let mut socket = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
+        let mut permit = self.permit;
+        let peer = match self.peer {
+            Some(peer) => peer,
+            None => match first_message(&gateway, &mut socket, self.dialect).await {
+                Ok(peer) => peer,
+                Err(code) => {
+                    gateway.metrics.closed(code.code());
+                    connection::close(socket, code).await;
+                    return None;
+                }
+            },
+        };
+        permit.authenticated();
+        match Connection::open(gateway, socket, peer, self.dialect).await {
+            Ok(connection) => Some((connection, Permits { _socket: permit, _connection: self._connection })),
+            Err((socket, error)) => {
+                tracing::warn!(%error, "a session could not be opened");
+                connection::close(socket, CloseCode::Unavailable).await;
+                None
+            }
+        }
+    }
+}
+
+/// What a session holds as long as it lives.
+struct Permits {
+    _socket: SocketPermit,
+    _connection: Option<Arc<Permit>>,
+}
+
+/// Authentication by first message, for clients that cannot set headers and keep tokens out of URLs.
+async fn first_message(
+    gateway: &Gateway,
+    socket: &mut WebSocketStream<TcpStream>,
+    dialect: Dialect,
+) -> Result<Arc<Peer>, CloseCode> {
+    let limits = &gateway.config.limits;
+    let text = tokio::time::timeout(limits.authenticate_deadline, first_text(socket))
+        .await
+        .map_err(|_| CloseCode::Deadline)?
+        .ok_or(CloseCode::Unauthenticated)?;
+    let envelope = dialect.decode(&text).map_err(|_| CloseCode::Unauthenticated)?;
+    let ClientMessage::Authenticate { token } = envelope.message else { return Err(CloseCode::Unauthenticated) };
+    authenticate(gateway, &token).await.map_err(|problem| match problem.status() {
+        StatusCode::FORBIDDEN => CloseCode::Forbidden,
+        StatusCode::SERVICE_UNAVAILABLE => CloseCode::Unavailable,
+        _ => CloseCode::Unauthenticated,
+    })
+}
+
+async fn first_text(socket: &mut WebSocketStream<TcpStream>) -> Option<Bytes> {
+    loop {
+        match socket.next().await? {
+            Ok(Message::Text(text)) => return Some(Bytes::from(text)),
+            Ok(Message::Ping(_) | Message::Pong(_)) => {}
+            Ok(Message::Binary(_) | Message::Close(_) | Message::Frame(_)) | Err(_) => return None,
+        }
+    }
+}
