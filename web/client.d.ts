@@ -19,6 +19,7 @@ export const LIMITS: Readonly<{
   handshakeMs: number;
   keepaliveMs: number;
   silenceMs: number;
+  answerMs: number;
   iceRestarts: number;
 }>;
 
@@ -85,6 +86,8 @@ export interface ClientOptions {
   pingIntervalMs?: number;
   /** How long a message waits for its outcome, milliseconds. Default 10000. */
   feedbackMs?: number;
+  /** How long an offer waits for its answer before it is said again, milliseconds. Default 4000. */
+  answerMs?: number;
   /** Other implementations, for tests and for runtimes that are not browsers. */
   WebSocket?: unknown;
   RTCPeerConnection?: unknown;

@@ -75,6 +75,8 @@ export const LIMITS = Object.freeze({
   /** A quiet socket is asked for a sign of life this often, and given up when none comes for `silenceMs`. */
   keepaliveMs: 25_000,
   silenceMs: 15_000,
+  /** An offer that has no answer after this long (up to half as much again, by chance) was probably lost. */
+  answerMs: 4_000,
   /** ICE restarts in a row, without a connection in between, before a peer is given up. */
   iceRestarts: 6,
 });
@@ -297,6 +299,10 @@ export class Peer {
   #restarts = 0;
   #restartTimer = null;
   #resendTimer = null;
+  #answerTimer = null;
+  /** How often the current offer was said again, and the offer of the other side that was ignored meanwhile. */
+  #repeats = 0;
+  #ignored = null;
   #signalsLost = false;
   #pings = new Map();
   #pingTimer = null;
@@ -356,9 +362,13 @@ export class Peer {
       this.#client._report(new HeliographError("inbox_full", `Too many signaling messages from ${this.id}; one was dropped.`));
       return;
     }
+    this.#enqueue(type, () => this.#work(type, payload));
+  }
+
+  #enqueue(type, work) {
     this.#inboxLength += 1;
     this.#inbox = this.#inbox
-      .then(() => this.#work(type, payload))
+      .then(work)
       .catch((cause) => this.#client._report(new HeliographError("negotiation", `Could not use the ${type} of ${this.id}: ${cause.message}`, { cause })))
       .finally(() => {
         this.#inboxLength -= 1;
@@ -418,8 +428,11 @@ export class Peer {
   close(ended = "closed") {
     clearTimeout(this.#restartTimer);
     clearTimeout(this.#resendTimer);
+    clearTimeout(this.#answerTimer);
     clearInterval(this.#pingTimer);
-    this.#restartTimer = this.#resendTimer = this.#pingTimer = null;
+    this.#restartTimer = this.#resendTimer = this.#answerTimer = this.#pingTimer = null;
+    this.#repeats = 0;
+    this.#ignored = null;
     this.#early.length = 0;
     this.#makingOffer = this.#ignoreOffer = this.#settingAnswer = this.#signalsLost = false;
     for (const { reject, timer } of this.#pings.values()) {
@@ -541,6 +554,7 @@ export class Peer {
     const pc = this.#pc;
     const description = pc?.localDescription;
     if (!description) return;
+    if (description.type === "offer") this.#awaitAnswer(pc);
     const outcome = await this.#client.send(description.type, this.id, { sdp: description.sdp });
     if (pc !== this.#pc || outcome.outcome === "delivered") return;
     // An answered offer has arrived, whatever the feedback says.
@@ -558,6 +572,25 @@ export class Peer {
     }
   }
 
+  /**
+   * An offer can be delivered to a page that is just being left: nobody will answer it. And when the page that came instead offers to us, and it is not
+   * ours to give way, both would wait for ever. So patience has an end: give way after all, or say the offer again. The chance in it keeps two sides
+   * that both believe themselves in the right (a server without roles, another client) from giving way together.
+   */
+  #awaitAnswer(pc) {
+    clearTimeout(this.#answerTimer);
+    this.#answerTimer = setTimeout(() => {
+      if (pc !== this.#pc || pc.signalingState !== "have-local-offer") return;
+      const ignored = this.#ignored;
+      this.#ignored = null;
+      if (ignored !== null) this.#enqueue("offer", () => this.#remoteOffer(ignored, true));
+      else if (this.#repeats < LIMITS.iceRestarts && this.present) {
+        this.#repeats += 1;
+        this.#sendDescription();
+      }
+    }, this.#client._answerMs * (1 + this.#repeats) * (1 + Math.random() / 2));
+  }
+
   async #work(type, payload) {
     if (type === "ice_candidate") return this.#candidate(payload);
     if (payload === null || typeof payload !== "object" || typeof payload.sdp !== "string") {
@@ -566,7 +599,7 @@ export class Peer {
     return type === "offer" ? this.#remoteOffer(payload.sdp) : this.#remoteAnswer(payload.sdp);
   }
 
-  async #remoteOffer(sdp) {
+  async #remoteOffer(sdp, giveWay = false) {
     const known = sessionId(this.#pc?.remoteDescription?.sdp);
     if (known !== null && known !== sessionId(sdp)) {
       // The other side started over (a reload): its old connection is gone, whatever ours still believes.
@@ -578,12 +611,13 @@ export class Peer {
     const pc = this.#pc;
 
     const verdict = judgeOffer({
-      polite: this.polite,
+      polite: this.polite || giveWay,
       makingOffer: this.#makingOffer,
       signalingState: pc.signalingState,
       settingAnswer: this.#settingAnswer,
     });
     this.#ignoreOffer = verdict === "ignore";
+    this.#ignored = this.#ignoreOffer ? sdp : null;
     if (this.#ignoreOffer) return;
 
     if (verdict === "rollback" && this.#channel && this.#channel.readyState === "connecting") {
@@ -614,6 +648,8 @@ export class Peer {
     try {
       this.#settingAnswer = true;
       await pc.setRemoteDescription({ type: "answer", sdp });
+      this.#repeats = 0;
+      this.#ignored = null;
     } finally {
       this.#settingAnswer = false;
     }
@@ -751,9 +787,10 @@ export class HeliographClient extends EventTarget {
   constructor(options) {
     super();
     if (typeof options?.getToken !== "function") throw new HeliographError("no_token", "getToken is required: an async function that returns a token.");
-    this.#options = { autoConnect: true, pingIntervalMs: 5_000, feedbackMs: LIMITS.feedbackMs, ...options };
+    this.#options = { autoConnect: true, pingIntervalMs: 5_000, feedbackMs: LIMITS.feedbackMs, answerMs: LIMITS.answerMs, ...options };
     this.#url = options.url ?? socketUrl(options.server);
     this._pingIntervalMs = this.#options.pingIntervalMs;
+    this._answerMs = this.#options.answerMs;
   }
 
   /** This peer's own id; null until the first token has come. */

@@ -172,7 +172,7 @@ const peers = new List("peers", {
       fill(
         row,
         "sessions",
-        ...(sessions.length === 0 ? ["–"] : sessions.flatMap((x) => [h("span", {}, mono(x.gateway), sub(x.dialect ?? "", " since ", when(x.since)))])),
+        ...(sessions.length === 0 ? ["–"] : sessions.flatMap((x) => [h("span", {}, mono(x.gateway), sub(x.dialect ?? "socket", ", ", when(x.since)))])),
       );
       fill(row, "changed", when(p.updated_at), sub(`version ${p.version ?? "–"}`));
       row.querySelector('[data-cell="actions"] button').hidden = p.status !== "approved";

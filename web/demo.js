@@ -245,7 +245,9 @@ function start() {
 
 function stopped({ reason, message }) {
   const again = h("button", { type: "button", class: "primary", onclick: forgetDevice }, "Join as a new device");
-  if (reason === "revoked" || reason === "not_allowed" || reason === "credential_refused") {
+  if (reason === "credential_refused") {
+    alertDevice("Signaling has stopped: this device is not accepted any more", "It was revoked, or the server does not know it. It cannot come back; it can join again as a new device.", again);
+  } else if (reason === "revoked" || reason === "not_allowed") {
     alertDevice(
       "Signaling has stopped: this device was revoked",
       "An administrator has taken its right away. It can no longer find other peers, be found or send anything through the server.",

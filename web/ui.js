@@ -86,7 +86,7 @@ const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "sh
 function ago(seconds) {
   const d = seconds - Date.now() / 1000;
   const a = Math.abs(d);
-  if (a < 5) return "now";
+  if (a < 5) return "just now";
   if (a < 60) return relative.format(Math.round(d), "second");
   if (a < 3600) return relative.format(Math.round(d / 60), "minute");
   if (a < 86400) return relative.format(Math.round(d / 3600), "hour");

@@ -145,7 +145,7 @@ test("a revoke shows who acknowledged it, and the audit log holds it in an intac
   await enrol(device, "Swisshelm", server.key);
   const page = await tabs.tab("/console#peers");
   await page.locator("#live[data-status=online]").waitFor();
-  await row(page, "Swisshelm").filter({ hasText: "mesh since" }).waitFor();
+  await row(page, "Swisshelm").filter({ hasText: "mesh, " }).waitFor();
 
   // Asked first, and "Cancel" means it.
   await page.getByRole("button", { name: "Revoke Swisshelm" }).click();
@@ -224,6 +224,7 @@ test("gateways, and the console as a picture", async () => {
     await page.getByRole("dialog").getByRole("button", { name: "Revoke", exact: true }).click();
     await page.getByRole("heading", { name: "Antelope is revoked" }).waitFor();
     await row(page, "Hillsboro").waitFor();
+    await row(page, "Antelope").filter({ hasText: "revoked" }).waitFor();
     await page.locator("#count-approvals").filter({ hasText: "1" }).waitFor();
     await mkdir(process.env.HELIOGRAPH_SCREENSHOTS, { recursive: true });
     await page.screenshot({ path: join(process.env.HELIOGRAPH_SCREENSHOTS, "console.png"), fullPage: true });

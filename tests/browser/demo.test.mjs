@@ -174,7 +174,7 @@ test("a peer that is revoked in a third tab sees its signaling stop, its counter
   // A reload changes nothing.
   tabs.expect(/status of 401/);
   await b.reload();
-  await b.getByRole("alert").filter({ hasText: "this device was revoked" }).waitFor();
+  await b.getByRole("alert").filter({ hasText: "this device is not accepted any more" }).waitFor();
 });
 
 test("a reload comes back as the same peer, and the channel opens again", async () => {

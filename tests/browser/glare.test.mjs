@@ -28,9 +28,9 @@ afterEach(async () => {
  * A page with a client that offers only when told. Its socket can hold back what comes in, from the first offer on: so that both offers are certainly
  * under way before either side sees the other's.
  */
-async function clientPage(device) {
+async function clientPage(device, options) {
   const page = await tabs.tab("/");
-  await page.evaluate(async ({ token }) => {
+  await page.evaluate(async ({ token, options: more }) => {
     const { HeliographClient, exchangeToken } = await import("/client.js");
     const t = { held: null, connections: 0, received: [], sentOffers: 0, events: [] };
     class HoldingSocket extends WebSocket {
@@ -53,6 +53,7 @@ async function clientPage(device) {
       WebSocket: HoldingSocket,
       RTCPeerConnection: CountedConnection,
       pingIntervalMs: 0,
+      ...more,
     });
     t.client.addEventListener("trace", ({ detail }) => {
       if (detail.direction === "out" && detail.type === "offer") t.sentOffers += 1;
@@ -61,7 +62,7 @@ async function clientPage(device) {
     t.client.addEventListener("error", ({ detail }) => t.events.push(detail.error.message));
     await t.client.connect();
     globalThis.t = t;
-  }, { token: device.device_token });
+  }, { token: device.device_token, options });
   return page;
 }
 
@@ -74,10 +75,10 @@ async function exchange(a, b, ids, round) {
   await a.waitForFunction((text) => globalThis.t.received.includes(text), `b${round}`);
 }
 
-async function two() {
+async function two(options = {}) {
   const [da, db] = [await server.device("Alma"), await server.device("Bayard")];
-  const a = await clientPage(da);
-  const b = await clientPage(db);
+  const a = await clientPage(da, options);
+  const b = await clientPage(db, options);
   const ids = { a: da.peer_id, b: db.peer_id };
   await a.waitForFunction((peer) => globalThis.t.client.peers.get(peer)?.present === true, ids.b);
   return { a, b, ids };
@@ -119,6 +120,32 @@ test("both offer at the same moment: one connection, one channel, both ways", as
     await a.evaluate((peer) => globalThis.t.client.disconnectFrom(peer), ids.b);
     await b.waitForFunction((peer) => globalThis.t.client.peers.get(peer).connection === null, ids.a);
   }
+});
+
+test("an offer that nobody answers does not block the other side's: whoever it was to give way", async () => {
+  const { a, b, ids } = await two({ answerMs: 700 });
+  // The one that does not give way offers into the void: what comes in on the other side is lost, as it is for a page that is just being left.
+  const aIsPolite = await a.evaluate((peer) => globalThis.t.client.peers.get(peer).polite, ids.b);
+  const [firm, firmId, other, otherId] = aIsPolite ? [b, ids.b, a, ids.a] : [a, ids.a, b, ids.b];
+  await other.evaluate(() => (globalThis.t.held = []));
+  await firm.evaluate((peer) => globalThis.t.client.connectTo(peer) && undefined, otherId);
+  await other.waitForFunction(() => globalThis.t.held.length > 0);
+  await other.evaluate(() => (globalThis.t.held = null));
+  await other.evaluate((peer) => globalThis.t.client.connectTo(peer) && undefined, firmId);
+  await open(firm, otherId);
+  await open(other, firmId);
+  await exchange(a, b, ids, 1);
+
+  // And an offer that was lost alone is said again.
+  await firm.evaluate((peer) => globalThis.t.client.disconnectFrom(peer), otherId);
+  await other.waitForFunction((peer) => globalThis.t.client.peers.get(peer).connection === null, firmId);
+  await other.evaluate(() => (globalThis.t.held = []));
+  await firm.evaluate((peer) => globalThis.t.client.connectTo(peer) && undefined, otherId);
+  await other.waitForFunction(() => globalThis.t.held.length > 0);
+  await other.evaluate(() => (globalThis.t.held = null));
+  await open(firm, otherId);
+  await open(other, firmId);
+  await exchange(a, b, ids, 2);
 });
 
 test("an ICE restart from both sides at once keeps the connection and its channel", async () => {
