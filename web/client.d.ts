@@ -10,6 +10,7 @@ export const LIMITS: Readonly<{
   pending: number;
   feedbackMs: number;
   peers: number;
+  connections: number;
   earlyCandidates: number;
   inbox: number;
   channelBufferBytes: number;
@@ -198,7 +199,7 @@ export class HeliographClient extends EventTarget {
   removeEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | EventListenerOptions): void;
 }
 
-/** `code` is stable: no_token, no_server, no_credential, not_connected, too_large, buffer_full, unknown_peer, too_many_peers, negotiation, … */
+/** `code` is stable: no_token, no_server, no_credential, not_connected, too_large, buffer_full, unknown_peer, too_many_peers, too_many_connections, negotiation, … */
 export class HeliographError extends Error {
   constructor(code: string, message: string, more?: { status?: number; retryAfterMs?: number; cause?: unknown });
   readonly code: string;

@@ -59,6 +59,8 @@ export const LIMITS = Object.freeze({
   feedbackMs: 10_000,
   /** Peers that are kept at the same time. */
   peers: 4096,
+  /** Connections at the same time. Browsers themselves stop at a few hundred. */
+  connections: 256,
   /** ICE candidates of one peer that wait for its description. */
   earlyCandidates: 64,
   /** Frames of one peer that wait to be worked on. */
@@ -935,6 +937,9 @@ export class HeliographClient extends EventTarget {
   }
 
   _newConnection() {
+    let count = 0;
+    for (const peer of this.#peers.values()) if (peer.connection) count += 1;
+    if (count >= LIMITS.connections) throw new HeliographError("too_many_connections", `No more than ${LIMITS.connections} connections are kept.`);
     const Connection = this.#options.RTCPeerConnection ?? globalThis.RTCPeerConnection;
     return new Connection(this.#configuration());
   }
@@ -1289,7 +1294,15 @@ export class HeliographClient extends EventTarget {
       if (!peer) continue;
       if (peer.connection) peer.signalingBack();
       // We found it in our list, so we are the newcomer, and it waits for our offer.
-      else if (this.#options.autoConnect && !this.#revoked) peer.offer();
+      else if (this.#options.autoConnect && !this.#revoked) {
+        try {
+          peer.offer();
+        } catch (error) {
+          // One report for all that are too many.
+          this._report(error);
+          break;
+        }
+      }
     }
   }
 
@@ -1334,9 +1347,10 @@ export class HeliographClient extends EventTarget {
   /** The node drains: go to another one at the advised time, and keep this socket until the new one has answered. */
   #goaway(payload) {
     const after = Number.isFinite(payload.reconnect_after_ms) ? Math.max(0, payload.reconnect_after_ms) : backoffDelay(0);
-    this._emit("goaway", { reconnectAfterMs: after, deadlineMs: payload.deadline_ms ?? null });
+    const deadline = Number.isFinite(payload.deadline_ms) ? Math.max(0, payload.deadline_ms) : null;
+    this._emit("goaway", { reconnectAfterMs: after, deadlineMs: deadline });
     clearTimeout(this.#moveTimer);
-    this.#moveTimer = setTimeout(() => this.#dial(), after);
+    this.#moveTimer = setTimeout(() => this.#dial(), deadline === null ? after : Math.min(after, deadline));
   }
 
   /** A browser answers the server's pings by itself and tells us nothing: a dead way is only noticed by asking. */

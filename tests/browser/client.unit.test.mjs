@@ -243,6 +243,18 @@ test("candidates that come before the description wait, up to a bound, in order"
   assert.deepEqual(pc.candidates.map((c) => c.candidate), Array.from({ length: LIMITS.earlyCandidates }, (_, i) => `candidate:${i}`));
 });
 
+test("peers and connections are bounded, with one report", async (t) => {
+  const x = make(t);
+  const ws = await online(x, Array.from({ length: LIMITS.peers + 10 }, (_, i) => `p${i}`));
+  await settle();
+  assert.equal(x.it.peers.size, LIMITS.peers);
+  assert.equal([...x.it.peers.values()].filter((p) => p.connection).length, LIMITS.connections);
+  assert.equal(ws.sent.filter((f) => f.type === "offer").length, LIMITS.connections);
+  assert.deepEqual(x.of("error").map((e) => e.error.code), ["too_many_connections"]);
+  ws.say("offer", { sdp: "v=0\r\n" }, "one-more");
+  assert.equal(x.it.peers.has("one-more"), false);
+});
+
 test("a peer cannot speak as the service", async (t) => {
   const x = make(t);
   const ws = await online(x, ["a", "b"]);

@@ -48,7 +48,8 @@ test("two tabs enrol, are approved with one click, open a DataChannel and exchan
 
   await say(a, "Good morning from the ridge");
   await heard(b, "Good morning from the ridge");
-  await say(b, "Clear sky here, I can see your mirror");
+  await b.getByLabel("Text", { exact: true }).fill("Clear sky here, I can see your mirror");
+  await b.getByRole("button", { name: "Send", exact: true }).click();
   await heard(a, "Clear sky here, I can see your mirror");
 
   for (const [page, other] of [[a, "Graham"], [b, "Bowie"]]) {

@@ -250,7 +250,7 @@ export function front(page) {
 export async function say(page, text) {
   await front(page);
   await page.getByLabel("Text", { exact: true }).fill(text);
-  await page.getByRole("button", { name: "Send", exact: true }).click();
+  await page.getByLabel("Text", { exact: true }).press("Enter");
 }
 
 export async function heard(page, text) {
