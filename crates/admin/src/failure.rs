@@ -1,0 +1,51 @@
+//! Errors of the store as problem documents: the one table.
+
+use heliograph_core::pairing::PairingState;
+use heliograph_http::Problem;
+use heliograph_store::StoreError;
+use http::StatusCode;
+
+/// Waiting devices and open invites become fewer by what people do, or by their expiry.
+const FULL_RETRY_SECONDS: u64 = 30;
+
+/// What a client hears of a storage error. A fault of the backend is logged here, and only here.
+#[expect(clippy::needless_pass_by_value, reason = "it goes into map_err as it is")]
+pub(crate) fn problem(error: StoreError) -> Problem {
+    match error {
+        StoreError::NotFound => Problem::not_found("not found"),
+        StoreError::Conflict(state) => wrong_state(state),
+        StoreError::Exists => Problem::conflict("exists", "exists already"),
+        StoreError::Full => {
+            let detail = "the mesh has as many of these as it may have, try again later";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit_reached", detail)
+                .retry_after(FULL_RETRY_SECONDS)
+        }
+        StoreError::Unavailable(_) | StoreError::Inconsistent(_) => {
+            tracing::error!(%error, "storage failed");
+            Problem::unavailable("storage_unavailable", "the storage does not answer, try again")
+        }
+    }
+}
+
+/// [`problem`] with other words for what is not there.
+pub(crate) fn problem_or(not_found: &'static str) -> impl Fn(StoreError) -> Problem {
+    move |error| match error {
+        StoreError::NotFound => Problem::not_found(not_found),
+        other => problem(other),
+    }
+}
+
+/// [`problem`] of a list, where nothing but the cursor can be unknown.
+pub(crate) fn list_problem(error: StoreError) -> Problem {
+    match error {
+        StoreError::NotFound => {
+            Problem::bad_request("bad_cursor", "this cursor belongs to no page of this list")
+        }
+        other => problem(other),
+    }
+}
+
+fn wrong_state(state: PairingState) -> Problem {
+    Problem::conflict("wrong_state", format!("not possible: it is {}", state.as_str()))
+        .currently(state.as_str())
+}
