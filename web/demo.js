@@ -416,12 +416,15 @@ async function revoke(button, id) {
 
 // -- the map ------------------------------------------------------------------------------------------------------------
 
-const MAP = { width: 640, height: 220, drawn: 16 };
+const MAP = { width: 640, drawn: 16 };
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** Up to two peers stand in a line; more need room around this device. */
+const mapHeight = (count) => (count <= 2 ? 150 : 230);
 
 function places(count) {
   const cx = MAP.width / 2;
-  const cy = MAP.height / 2 - 8;
+  const cy = mapHeight(count) / 2 - 8;
   if (count === 0) return { self: [cx, cy], others: [] };
   if (count === 1) return { self: [cx - 170, cy], others: [[cx + 170, cy]] };
   const others = Array.from({ length: count }, (_, i) => {
@@ -451,6 +454,8 @@ function paintMap(peers) {
   if (shape === mapShape) return;
   mapShape = shape;
   const map = $("map");
+  const height = mapHeight(drawn.length);
+  map.setAttribute("viewBox", `0 0 ${MAP.width} ${height}`);
   const { self, others } = places(drawn.length);
   mapPlaces = new Map(drawn.map((p, i) => [p.id, others[i]]));
   mapPlaces.set("self", self);
@@ -459,7 +464,7 @@ function paintMap(peers) {
   const own = node(...self, device ? device.name : "this tab", client?.state === "online" ? "self" : "off");
   map.replaceChildren(s("g", {}, ...lines), s("g", { id: "flashes" }), ...nodes, own);
   if (peers.length > drawn.length) {
-    map.append(Object.assign(s("text", { x: MAP.width - 12, y: MAP.height - 8, "text-anchor": "end" }), { textContent: `and ${peers.length - drawn.length} more` }));
+    map.append(Object.assign(s("text", { x: MAP.width - 12, y: height - 8, "text-anchor": "end" }), { textContent: `and ${peers.length - drawn.length} more` }));
   }
 }
 
