@@ -172,13 +172,21 @@ const peers = new List("peers", {
       fill(
         row,
         "sessions",
-        ...(sessions.length === 0 ? ["–"] : sessions.flatMap((x) => [h("span", {}, mono(x.gateway), sub(x.dialect ?? "socket", ", ", when(x.since)))])),
+        ...(sessions.length === 0 ? ["–"] : sessions.map(sessionLine)),
       );
       fill(row, "changed", when(p.updated_at), sub(`version ${p.version ?? "–"}`));
       row.querySelector('[data-cell="actions"] button').hidden = p.status !== "approved";
     },
   },
 });
+
+/** Where a session is and which it is; dialect and age where the service knows them. */
+function sessionLine({ gateway, epoch, dialect, since }) {
+  const about = [`session ${epoch ?? "?"}`];
+  if (dialect) about.push(`, ${dialect}`);
+  if (typeof since === "number") about.push(", ", when(since));
+  return h("span", {}, mono(gateway), sub(...about));
+}
 
 async function revokePeer(button, peer) {
   const name = peer.name || peer.peer_id;
@@ -335,7 +343,13 @@ const gateways = {
       key: (g) => g.id,
       create: () => h("tr", {}, ...cells("head", "lease", "sessions", "version")),
       update: (row, g) => {
-        fill(row, "head", mono(g.id), g.self ? h("span", { class: "tag", text: "answers you" }) : null);
+        fill(
+          row,
+          "head",
+          mono(g.id),
+          g.self ? h("span", { class: "tag", text: "answers you" }) : null,
+          g.draining ? h("span", { class: "tag", text: "draining" }) : null,
+        );
         fill(row, "lease", pill(g.lease));
         fill(row, "sessions", String(g.sessions ?? "–"));
         fill(row, "version", mono(String(g.version ?? "–")));
@@ -348,7 +362,9 @@ const gateways = {
 
 function paintTiles(list) {
   setText($("tile-gateways"), list.length);
-  setText($("tile-sessions"), list.reduce((sum, g) => sum + (g.sessions ?? 0), 0));
+  // A gateway counts its own; what nobody told is not zero.
+  const told = list.filter((g) => typeof g.sessions === "number");
+  setText($("tile-sessions"), told.length === 0 ? "–" : told.reduce((sum, g) => sum + g.sessions, 0));
 }
 
 // -- audit --------------------------------------------------------------------------------------------------------------
