@@ -53,7 +53,7 @@ pub struct Parts {
     /// Signs and verifies tokens.
     pub tokens: KeySet,
     /// Hashes keys and tokens for look-up.
-    pub hasher: Hasher,
+    pub hasher: Arc<Hasher>,
     /// Its instruments.
     pub metrics: Metrics,
 }
@@ -65,7 +65,7 @@ pub struct Gateway {
     pub(crate) link: Link,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) tokens: KeySet,
-    pub(crate) hasher: Hasher,
+    pub(crate) hasher: Arc<Hasher>,
     pub(crate) metrics: Metrics,
     pub(crate) authority: Authority,
     pub(crate) directory: Directory,
@@ -146,17 +146,20 @@ impl Gateway {
         self.presence_changes.subscribe()
     }
 
-    /// Says goodbye to everyone and waits until the sockets are closed, at most `window`.
-    ///
-    /// New sessions are refused from now on; clients that know `goaway` hear of it first; each socket gets 1012.
-    pub async fn drain(&self, window: Duration) {
+    /// Says goodbye to everyone: new sessions are refused from now on, clients that know `goaway` hear of it first,
+    /// each socket is closed with 1012.
+    pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        let deadline_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         for handle in self.directory.spaces().iter().flat_map(|space| space.sessions()) {
-            let goaway = Mail::GoAway { reconnect_after_ms: 500, deadline_ms };
+            let goaway = Mail::GoAway { reconnect_after_ms: 500, deadline_ms: 0 };
             let _closed_already = handle.outbox.push(goaway, &self.config.limits);
             handle.outbox.close(CloseCode::ServiceRestart);
         }
+    }
+
+    /// Drains and waits until the sockets are closed, at most `window`; then ends the background tasks.
+    pub async fn drain(&self, window: Duration) {
+        self.begin_drain();
         let gone = async {
             while self.sessions() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;

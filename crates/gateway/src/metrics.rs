@@ -210,6 +210,11 @@ impl Metrics {
         }
     }
 
+    /// `heliograph_rate_limited_total{limit}`, which others count into as well.
+    pub fn rate_limited(&self) -> IntCounterVec {
+        self.rate_limited.clone()
+    }
+
     pub(crate) fn message(&self, dialect: Dialect, kind: MessageKind, outcome: Outcome, count: u64) {
         let at = (dialect as usize * MessageKind::COUNT + kind as usize) * OUTCOMES + outcome_index(outcome);
         if let Some(cell) = self.message_cells.get(at) {

@@ -1,1 +1,16 @@
-//! Assembles a node: configuration, lifecycle, telemetry; serve(listeners, parts).
+//! Assembles a node.
+//!
+//! [`config`] is read into typed sections, [`assemble`] turns them into parts (the only place that names a
+//! backend), [`node`] serves listeners with the parts, [`lifecycle`] runs that until a signal comes. The binary, the
+//! tests and simulations all call [`Node::serve`] with sockets of their own.
+
+pub mod assemble;
+pub mod config;
+mod cors;
+pub mod lifecycle;
+pub mod node;
+pub mod telemetry;
+
+pub use assemble::assemble;
+pub use lifecycle::run;
+pub use node::{Listeners, Node, Parts};
