@@ -13,6 +13,10 @@
 //! - What was answered is durable, as far as the backend is durable at all.
 //! - Secrets are never stored: callers hand in keyed hashes ([`SecretHash`]).
 //! - The caller hands in the time (milliseconds since the Unix epoch) and all random values; a store has neither.
+//! - A call that is refused changes nothing, takes no version and leaves no row in the log.
+//!
+//! What backends have in common and must do alike is here: the words of the log ([`record`]), pages ([`page`]),
+//! leases that live in one process ([`local`]).
 
 use std::collections::BTreeMap;
 
@@ -23,7 +27,10 @@ use heliograph_core::id::{GatewayId, MeshName, PeerId, Version};
 use heliograph_core::pairing::{PairingState, Transition};
 use tokio::sync::watch;
 
+pub mod local;
 pub mod memory;
+pub mod page;
+pub mod record;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -39,10 +46,10 @@ pub enum StoreError {
     /// Nothing has that id (or, for an invite: it is wrong, used, revoked or expired, which look the same).
     #[error("not found")]
     NotFound,
-    /// The pairing is in another state than the transition expects.
+    /// The pairing or peer is in another state than the change expects; this is the state it is in.
     #[error("not possible: it is {}", .0.as_str())]
     Conflict(PairingState),
-    /// The id, key or peer exists already, or the peer was revoked and may not return.
+    /// The id, code, secret or peer exists already; nothing is overwritten.
     #[error("exists already")]
     Exists,
     /// A bound of the store is reached (pending devices or open invites of a mesh).
@@ -68,12 +75,14 @@ pub struct By<'a> {
     pub now: UnixMillis,
 }
 
-/// A page of a list: rows after `cursor`, at most `limit`.
+/// A page of a list: rows after `cursor`, at most `limit`. A cursor that no page of this list answered is
+/// `NotFound`. Rows that come to be while one pages forward appear neither twice nor in place of others.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     /// Where the previous page ended; `None`: from the start.
     pub cursor: Option<String>,
-    /// At most so many rows.
+    /// At most so many rows; 0 stands for [`heliograph_core::limits::DEFAULT_PAGE`], and more than
+    /// [`heliograph_core::limits::MAX_PAGE`] for that.
     pub limit: u32,
 }
 
@@ -82,7 +91,7 @@ pub struct Page {
 pub struct Rows<T> {
     /// The rows.
     pub rows: Vec<T>,
-    /// Set when there may be more.
+    /// Set when there are more.
     pub next: Option<String>,
 }
 
@@ -95,7 +104,7 @@ pub struct Invite {
     pub mesh: MeshName,
     /// Redemptions left.
     pub uses_left: u32,
-    /// When it ends.
+    /// When it ends: from this moment on it cannot be redeemed.
     pub expires_at: UnixMillis,
     /// When it was made.
     pub created_at: UnixMillis,
@@ -104,6 +113,17 @@ pub struct Invite {
     /// Whether it was taken back.
     pub revoked: bool,
 }
+
+impl Invite {
+    /// Whether it can be redeemed.
+    pub fn is_open(&self, now: UnixMillis) -> bool {
+        !self.revoked && self.uses_left > 0 && self.expires_at > now
+    }
+}
+
+/// How many expired invites [`Pairings::create_invite`] clears away at most, those that expired first. A bound,
+/// so that no call pays for a long silence before it.
+pub const EXPIRED_INVITES_CLEARED: u32 = 100;
 
 /// A new [`Invite`].
 #[derive(Debug, Clone)]
@@ -272,7 +292,8 @@ pub struct LogEntry {
     pub subject: String,
     /// More, as a JSON object in text, keys sorted.
     pub detail: String,
-    /// The peer whose standing changed, and to what.
+    /// The peer whose standing changed, and to what. The chain covers it by what it follows from: `pair`,
+    /// `approve`, `reject` and `revoke` always change it, key actions where the detail has a `standing`.
     pub standing: Option<(PeerId, Standing)>,
     /// Hash of the row before.
     pub previous: Hash,
@@ -302,14 +323,16 @@ pub struct LeaseRow {
     pub gateway: GatewayId,
     /// How far the holder says it has applied changes.
     pub acknowledged: Version,
-    /// Grows with every renewal and acknowledgement: a waiter sees by it whether the row still moves.
+    /// Grows with every renewal and acknowledgement: a waiter sees by it whether the row still moves. A lease
+    /// that was removed and granted anew goes on above its former beats.
     pub beat: u64,
 }
 
 /// The answer to a renewal.
 #[derive(Debug, Clone, Default)]
 pub struct Renewal {
-    /// The newest version. The lease may be used once everything up to it is applied.
+    /// The newest version. The lease may be used once everything up to it is applied. Below what the holder
+    /// named: the storage went back (an old backup), and the holder must not use the lease.
     pub version: Version,
     /// The changes of standing after the version that the holder named, in order: mesh, peer, standing, version.
     pub changes: Vec<StandingChange>,
@@ -331,25 +354,35 @@ pub struct StandingChange {
 /// Invites, pairings and peers.
 #[async_trait]
 pub trait Pairings: Send + Sync {
-    /// Makes an invite. `Full` at the bound of open ones, `Exists` if the code is in use by an open one.
+    /// Makes an invite. `Full` at the bound of open ones, `Exists` if the code is in use by an open one or the id
+    /// is taken. Clears away expired invites in passing: an unused one with the same code, and then up to
+    /// [`EXPIRED_INVITES_CLEARED`] of any mesh.
     async fn create_invite(&self, invite: NewInvite, by: By<'_>) -> Result<Invite>;
-    /// Newest first.
+    /// Newest first; used, revoked and expired ones among them until they are cleared away.
     async fn invites(&self, mesh: Option<&MeshName>, page: Page) -> Result<Rows<Invite>>;
     /// Takes an invite back; those who came by it stay. `NotFound` if there is none or it was taken back before.
     async fn revoke_invite(&self, id: &str, by: By<'_>) -> Result<Version>;
     /// Redeems an invite: one use less, a pending pairing and a pending peer more, in one transaction.
     /// `NotFound` for wrong, used, revoked and expired alike; `Full` at the bound of waiting devices (no use is
-    /// lost); `Exists` if the pairing or peer id is taken (the caller draws another).
+    /// lost); `Exists` if the pairing or peer id is taken, whatever its state (the caller draws another). The role
+    /// of the peer is `agent`, the actor in the log `system`.
     async fn redeem(&self, redemption: Redemption, now: UnixMillis) -> Result<Pairing>;
     /// A pairing by its id.
     async fn pairing(&self, id: &str) -> Result<Pairing>;
     /// A pairing by its id, if `claim` is the hash of its claim token; else `NotFound`.
     async fn pairing_of_claim(&self, id: &str, claim: &SecretHash) -> Result<Pairing>;
     /// Newest first; of one state or of all.
-    async fn pairings(&self, mesh: Option<&MeshName>, state: Option<PairingState>, page: Page) -> Result<Rows<Pairing>>;
+    async fn pairings(
+        &self,
+        mesh: Option<&MeshName>,
+        state: Option<PairingState>,
+        page: Page,
+    ) -> Result<Rows<Pairing>>;
     /// Moves a pairing, and with it its peer. `Conflict` when it is not in the state that the transition expects.
+    /// A revoke does all that [`Self::revoke_peer`] does.
     async fn transition(&self, id: &str, transition: Transition, by: By<'_>) -> Result<Pairing>;
-    /// Records the hash of the one device token of an approved pairing. Only the first caller gets `true`.
+    /// Records the hash of the one device token of an approved pairing. Only the first caller gets `true`; for
+    /// the others nothing changes. `Conflict` when it is not approved, `Exists` if the token is another's.
     async fn issue_device_token(&self, id: &str, token: SecretHash, now: UnixMillis) -> Result<bool>;
     /// The peer of a device token, whatever its state.
     async fn peer_of_device_token(&self, token: &SecretHash) -> Result<PeerRecord>;
@@ -367,7 +400,8 @@ pub trait Pairings: Send + Sync {
 pub trait ApiKeys: Send + Sync {
     /// Makes a key, and its peer (approved) if it does not exist. A secret that exists already with the same
     /// mesh, peer and role is answered as it is without a new version (imports are idempotent), else `Exists`;
-    /// `Conflict` if the peer is not approved (pending, rejected, revoked).
+    /// `Conflict` if the peer is not approved (pending, rejected, revoked). A revoked key that is imported again is
+    /// answered too, and stays revoked. An existing peer keeps its name and role.
     async fn create_key(&self, key: NewKey, by: By<'_>) -> Result<ApiKey>;
     /// A live key by its secret's hash; `NotFound` for unknown and revoked ones.
     async fn key_of_secret(&self, secret: &SecretHash) -> Result<ApiKey>;
@@ -396,7 +430,7 @@ pub trait AuditLog: Send + Sync {
 pub trait Leases: Send + Sync {
     /// Grants or renews `gateway`'s lease and answers all changes of standing after `applied`. It takes the
     /// version counter shared, a change takes it exclusively: neither can miss the other. `acknowledged` is what
-    /// the holder has fully carried out (never more than `applied`).
+    /// the holder has fully carried out (never more than `applied`; the row keeps the highest that was named).
     async fn renew(&self, gateway: &GatewayId, applied: Version, acknowledged: Version) -> Result<Renewal>;
     /// All leases.
     async fn leases(&self) -> Result<Vec<LeaseRow>>;
@@ -404,8 +438,10 @@ pub trait Leases: Send + Sync {
     /// if its beat is still `beat` (`None`: whatever it is); answers whether it was removed.
     async fn remove_lease(&self, gateway: &GatewayId, beat: Option<u64>) -> Result<bool>;
     /// A wake-up for whoever waits for changes or acknowledgements; a hint, not the truth. The value means nothing.
+    /// It comes by itself after each change, each acknowledgement that goes further, and each removed lease; not
+    /// after a plain renewal, so that renewing on a hint comes to rest.
     fn hints(&self) -> watch::Receiver<u64>;
-    /// Wakes those waiters up.
+    /// Wakes those waiters up, on all nodes.
     fn hint(&self);
 }
 
