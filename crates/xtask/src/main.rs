@@ -1,1 +1,133 @@
-fn main() {}
+//! The project's chores.
+//!
+//! - `cargo xtask test`: everything that decides whether a change is good; installs or names what it needs
+//! - `cargo xtask bench`: the benchmark, release build; `--quick` for a short one
+//! - `cargo xtask docs`: regenerates the pages that are made from the code
+//! - `cargo xtask screenshots`: the pictures of the README, made by the browser tests
+
+#![expect(clippy::print_stdout, reason = "a command for people")]
+
+mod command;
+mod tools;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use command::{Run, root};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = arguments.split_first().map_or(("", &[][..]), |(task, rest)| (task.as_str(), rest));
+    let result = match task {
+        "test" => test(rest),
+        "bench" => bench(rest),
+        "docs" => docs(),
+        "screenshots" => browser_tests(&[("HELIOGRAPH_SCREENSHOTS", "docs/images")]),
+        _ => usage(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nxtask {task}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> Result<()> {
+    bail!("say what to do: cargo xtask test | bench [--quick] | docs | screenshots")
+}
+
+/// A named part of the test command.
+type Step = (&'static str, fn() -> Result<()>);
+
+/// In the order of how soon they tell.
+const STEPS: [Step; 6] = [
+    ("format", || Run::cargo(&["fmt", "--all", "--check"]).go()),
+    ("tools", tools::prepare),
+    ("lints", lints),
+    ("tests", tests),
+    ("browser", || browser_tests(&[])),
+    ("dependencies", dependencies),
+];
+
+fn test(only: &[String]) -> Result<()> {
+    if let Some(unknown) = only.iter().find(|name| !STEPS.iter().any(|(step, _)| step == name)) {
+        let names: Vec<_> = STEPS.iter().map(|(name, _)| *name).collect();
+        bail!("no step is called {unknown}; there are {}", names.join(", "));
+    }
+    for (name, step) in STEPS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|o| o == name)) {
+        println!("\n── {name}");
+        let start = Instant::now();
+        step()?;
+        println!("── {name}: {:.0} s", start.elapsed().as_secs_f64());
+    }
+    println!("\nAll good.");
+    Ok(())
+}
+
+fn lints() -> Result<()> {
+    Run::cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]).go()?;
+    Run::cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "--deny warnings").go()
+}
+
+fn tests() -> Result<()> {
+    // The binary first: tests of processes start it.
+    Run::cargo(&["build", "--package", "heliograph"]).go()?;
+    Run::cargo(&["test", "--workspace"]).env("HELIOGRAPH_BIN", &root().join("target/debug/heliograph")).go()
+}
+
+/// Real pages in a real browser, against a real process.
+fn browser_tests(environment: &[(&str, &str)]) -> Result<()> {
+    let chromium = tools::chromium()?;
+    tools::node()?;
+    Run::cargo(&["build", "--package", "heliograph"]).go()?;
+    let folder = root().join("tests/browser");
+    Run::new("npm", &["ci", "--no-audit", "--no-fund", "--silent"]).at(&folder).go()?;
+    let mut run = Run::new("npm", &["test", "--silent"])
+        .at(&folder)
+        .env("HELIOGRAPH_BIN", &root().join("target/debug/heliograph"))
+        .env("CHROMIUM", &chromium);
+    for (name, value) in environment {
+        run = run.env(name, root().join(value));
+    }
+    run.go()
+}
+
+/// Licences, sources and duplicates; advisories where their database can be reached.
+fn dependencies() -> Result<()> {
+    let deny = tools::cargo_deny()?;
+    Run::new(&deny, &["check", "bans", "licenses", "sources"]).go()?;
+    if Run::new(&deny, &["fetch", "db"]).quiet().go().is_err() {
+        println!("The advisory database cannot be reached from here: advisories were NOT checked.");
+        return Ok(());
+    }
+    Run::new(&deny, &["check", "--disable-fetch", "advisories"]).go()
+}
+
+fn bench(arguments: &[String]) -> Result<()> {
+    Run::cargo(&["build", "--release", "--package", "heliograph", "--package", "heliograph-loadgen"]).go()?;
+    let release = root().join("target/release");
+    let (server, bare) = (release.join("heliograph"), release.join("bare-relay"));
+    let mut run = Run::new(release.join("heliograph-bench"), &[])
+        .arg("--server")
+        .arg(&server)
+        .arg("--bare")
+        .arg(&bare)
+        .arg("--out")
+        .arg(root().join("bench/results/latest.json"));
+    for argument in arguments {
+        run = run.arg(argument);
+    }
+    run.go()
+}
+
+fn docs() -> Result<()> {
+    Run::cargo(&["build", "--package", "heliograph"]).go()?;
+    let page = Run::new(root().join("target/debug/heliograph"), &["docs", "configuration"]).output()?;
+    std::fs::write(root().join("docs/configuration.md"), page)?;
+    println!("docs/configuration.md is up to date.");
+    Ok(())
+}
