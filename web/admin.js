@@ -79,13 +79,17 @@ export async function untilEnforced(admin, first, progress = () => {}) {
   return report;
 }
 
+function duration(ms) {
+  return ms < 1 ? "in less than 1 ms" : `after ${Math.round(ms)} ms`;
+}
+
 /** A report of a revoke in one sentence. */
 export function reportSentence(report) {
   const list = (names) => (names ?? []).join(", ");
   const parts = [];
   if ((report.acknowledged ?? []).length > 0) parts.push(`acknowledged by ${list(report.acknowledged)}`);
   if ((report.expired ?? []).length > 0) parts.push(`lease run out at ${list(report.expired)}`);
-  const took = typeof report.waited_ms === "number" ? ` after ${Math.round(report.waited_ms)} ms` : "";
+  const took = typeof report.waited_ms === "number" ? ` ${duration(report.waited_ms)}` : "";
   const how = parts.length > 0 ? `: ${parts.join("; ")}` : "";
   return report.enforced === false ? `Not enforced everywhere yet${how}.` : `Enforced${took}${how}.`;
 }

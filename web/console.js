@@ -192,7 +192,9 @@ async function revokePeer(button, peer) {
   const name = peer.name || peer.peer_id;
   const sure = await confirmDialog({
     title: `Revoke ${name}?`,
-    text: "Nothing is relayed to it or from it any more, on any gateway, and its counterparts are told to close their connections. This cannot be taken back.",
+    text: `Nothing is relayed to it or from it any more, on any gateway, and its counterparts are told to close their connections. This cannot be taken back.${
+      peer.role === "admin" ? " It is an administrator: its keys open this console no longer, perhaps also yours." : ""
+    }`,
     action: "Revoke",
   });
   if (!sure) return;
@@ -219,7 +221,7 @@ function paintReport(name, report) {
         { class: "facts" },
         fact("Acknowledged by", list(report.acknowledged)),
         fact("Lease run out", list(report.expired)),
-        fact("Waited", typeof report.waited_ms === "number" ? `${Math.round(report.waited_ms)} ms` : "–"),
+        fact("Waited", typeof report.waited_ms === "number" ? report.waited_ms < 1 ? "less than 1 ms" : `${Math.round(report.waited_ms)} ms` : "–"),
         fact("Version", String(report.version ?? "–")),
       ),
     ),
