@@ -73,7 +73,15 @@ async fn sessions(app: &App, peer: &PeerRecord) -> Value {
     match app.link.presence.locate(&peer.mesh, &peer.peer).await {
         Ok(session) => session
             .into_iter()
-            .map(|at| json!({ "gateway": at.gateway.as_str(), "epoch": at.epoch.0, "placed": at.placed }))
+            .map(|at| {
+                json!({
+                    "gateway": at.gateway.as_str(),
+                    "epoch": at.epoch.0,
+                    "placed": at.placed,
+                    "dialect": at.visit.dialect,
+                    "since": at.visit.since_unix_ms as f64 / 1_000.0,
+                })
+            })
             .collect(),
         Err(_) => Value::Null,
     }

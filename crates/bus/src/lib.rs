@@ -7,6 +7,7 @@
 //! To add a bus: implement the traits and pass `testing`'s conformance suite with a factory; then name it in
 //! `heliograph-server`'s `assemble`. Nothing that rights depend on may live here: a bus may lose, repeat and delay.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -120,6 +121,15 @@ pub enum BusError {
     Superseded,
 }
 
+/// What a session says of itself for administrators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visit {
+    /// When it was opened, in milliseconds since the Unix epoch.
+    pub since_unix_ms: u64,
+    /// What its client speaks, as in the `dialect` label of metrics.
+    pub dialect: Cow<'static, str>,
+}
+
 /// The answer to a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
@@ -149,6 +159,8 @@ pub struct Whereabouts {
     pub epoch: Epoch,
     /// Whether it has registered and is listed.
     pub placed: bool,
+    /// What it said of itself.
+    pub visit: Visit,
 }
 
 /// Who is on.
@@ -158,7 +170,7 @@ pub struct Whereabouts {
 #[async_trait]
 pub trait Presence: Send + Sync {
     /// Makes a new session of the peer the live one. Older sessions on other nodes are told by the bus.
-    async fn claim(&self, mesh: &MeshName, peer: &PeerId) -> Result<Claim, BusError>;
+    async fn claim(&self, mesh: &MeshName, peer: &PeerId, visit: Visit) -> Result<Claim, BusError>;
     /// Gives the session its place, or looks it up again. Of two sessions that are placed, exactly one finds the
     /// other among the members of its first call (DESIGN G9).
     async fn place(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<Placement, BusError>;

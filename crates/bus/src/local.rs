@@ -10,7 +10,7 @@ use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId};
 use heliograph_core::message::Member;
 
 use crate::budget::LocalBudget;
-use crate::{Bus, BusError, Claim, Destination, Inbox, Link, Parcel, Placement, Presence, Sent, Whereabouts};
+use crate::{Bus, BusError, Claim, Destination, Inbox, Link, Parcel, Placement, Presence, Sent, Visit, Whereabouts};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -40,6 +40,7 @@ struct Seat {
     gateway: GatewayId,
     epoch: Epoch,
     place: Option<u64>,
+    visit: Visit,
 }
 
 /// One node on a [`Hub`].
@@ -141,13 +142,13 @@ impl Bus for Node {
 
 #[async_trait]
 impl Presence for Node {
-    async fn claim(&self, mesh: &MeshName, peer: &PeerId) -> Result<Claim, BusError> {
+    async fn claim(&self, mesh: &MeshName, peer: &PeerId, visit: Visit) -> Result<Claim, BusError> {
         let (epoch, older) = {
             let mut meshes = lock(&self.hub.meshes);
             meshes.last_epoch += 1;
             let epoch = Epoch(meshes.last_epoch);
             let mesh = meshes.by_name.entry(mesh.clone()).or_default();
-            let seat = Seat { gateway: self.id.clone(), epoch, place: None };
+            let seat = Seat { gateway: self.id.clone(), epoch, place: None, visit };
             let older = mesh.sessions.insert(peer.clone(), seat);
             if let Some(place) = older.as_ref().and_then(|seat| seat.place) {
                 mesh.placed.remove(&place);
@@ -214,6 +215,7 @@ impl Presence for Node {
             gateway: seat.gateway.clone(),
             epoch: seat.epoch,
             placed: seat.place.is_some(),
+            visit: seat.visit.clone(),
         }))
     }
 

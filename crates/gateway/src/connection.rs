@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use heliograph_bus::{BusError, Destination, Parcel};
+use heliograph_bus::{BusError, Destination, Parcel, Visit};
 use heliograph_core::authority::Standing;
 use heliograph_core::close::CloseCode;
 use heliograph_core::id::PeerId;
@@ -77,7 +77,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         peer: Arc<heliograph_core::message::Peer>,
         dialect: Dialect,
     ) -> Result<Self, (WebSocketStream<S>, BusError)> {
-        let claim = match gateway.link.presence.claim(&peer.mesh, &peer.id).await {
+        let visit = Visit { since_unix_ms: unix_millis(), dialect: dialect.as_str().into() };
+        let claim = match gateway.link.presence.claim(&peer.mesh, &peer.id, visit).await {
             Ok(claim) => claim,
             Err(error) => return Err((socket, error)),
         };

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use heliograph_core::id::{Epoch, MeshName, PeerId, Version};
 use heliograph_core::message::Kind;
 
-use crate::{Destination, Inbox, Link, Parcel, RemoteSignal};
+use crate::{Destination, Inbox, Link, Parcel, RemoteSignal, Visit};
 
 pub mod rules;
 
@@ -61,6 +61,11 @@ pub fn mesh() -> MeshName {
 /// A peer of the tests.
 pub fn peer(name: &str) -> PeerId {
     PeerId::parse(name).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// What the sessions of the tests say of themselves.
+pub fn visit() -> Visit {
+    Visit { since_unix_ms: 1_700_000_000_000, dialect: "mesh".into() }
 }
 
 /// A message whose payload is `text`.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{TestNode, mesh, peer, signal};
+use super::{TestNode, mesh, peer, signal, visit};
 use crate::{BusError, Destination, Parcel, Sent};
 
 fn to(name: &str) -> Destination {
@@ -67,30 +67,30 @@ pub async fn a_mesh_parcel_reaches_every_other_node(nodes: Vec<TestNode>) {
 pub async fn the_newer_claim_wins_and_the_older_node_is_told(nodes: Vec<TestNode>) {
     let (mesh, a) = (mesh(), peer("a"));
     nodes[0].link.bus.subscribe(to("a")).await.unwrap();
-    let first = nodes[0].link.presence.claim(&mesh, &a).await.unwrap();
-    let second = nodes[1].link.presence.claim(&mesh, &a).await.unwrap();
+    let first = nodes[0].link.presence.claim(&mesh, &a, visit()).await.unwrap();
+    let second = nodes[1].link.presence.claim(&mesh, &a, visit()).await.unwrap();
     assert!(second.epoch > first.epoch);
     assert!(!first.displaced && !second.displaced);
     let arrived = nodes[0].log.wait_for(1).await;
     assert!(matches!(arrived[0].1, Parcel::Superseded { by } if by == second.epoch), "{arrived:?}");
     let refused = nodes[0].link.presence.place(&mesh, &a, first.epoch).await;
     assert_eq!(refused, Err(BusError::Superseded));
-    let third = nodes[1].link.presence.claim(&mesh, &a).await.unwrap();
+    let third = nodes[1].link.presence.claim(&mesh, &a, visit()).await.unwrap();
     assert_eq!(third.superseded_here, Some(second.epoch));
 }
 
 /// Release compares epochs.
 pub async fn a_late_release_never_removes_the_newer_session(nodes: Vec<TestNode>) {
     let (mesh, a) = (mesh(), peer("a"));
-    let first = nodes[0].link.presence.claim(&mesh, &a).await.unwrap().epoch;
+    let first = nodes[0].link.presence.claim(&mesh, &a, visit()).await.unwrap().epoch;
     nodes[0].link.presence.place(&mesh, &a, first).await.unwrap();
-    let second = nodes[1].link.presence.claim(&mesh, &a).await.unwrap();
+    let second = nodes[1].link.presence.claim(&mesh, &a, visit()).await.unwrap();
     assert!(second.displaced, "the claimer has to tell the mesh that the older session left");
     let second = second.epoch;
     nodes[1].link.presence.place(&mesh, &a, second).await.unwrap();
     assert!(!nodes[0].link.presence.release(&mesh, &a, first).await.unwrap());
     let found = nodes[2].link.presence.locate(&mesh, &a).await.unwrap().unwrap();
-    assert_eq!((found.epoch, found.placed), (second, true));
+    assert_eq!((found.epoch, found.placed, found.visit), (second, true, visit()));
     assert!(nodes[1].link.presence.release(&mesh, &a, second).await.unwrap());
     assert_eq!(nodes[2].link.presence.locate(&mesh, &a).await.unwrap(), None);
     assert_eq!(nodes[2].link.presence.online(&mesh).await.unwrap(), 0);
@@ -99,8 +99,8 @@ pub async fn a_late_release_never_removes_the_newer_session(nodes: Vec<TestNode>
 /// The later one lists the earlier one, and not the other way round.
 pub async fn of_two_placed_exactly_one_lists_the_other(nodes: Vec<TestNode>) {
     let (mesh, a, b) = (mesh(), peer("a"), peer("b"));
-    let ea = nodes[0].link.presence.claim(&mesh, &a).await.unwrap().epoch;
-    let eb = nodes[1].link.presence.claim(&mesh, &b).await.unwrap().epoch;
+    let ea = nodes[0].link.presence.claim(&mesh, &a, visit()).await.unwrap().epoch;
+    let eb = nodes[1].link.presence.claim(&mesh, &b, visit()).await.unwrap().epoch;
     let first = nodes[0].link.presence.place(&mesh, &a, ea).await.unwrap();
     let second = nodes[1].link.presence.place(&mesh, &b, eb).await.unwrap();
     assert_eq!(first.members, []);
@@ -111,8 +111,8 @@ pub async fn of_two_placed_exactly_one_lists_the_other(nodes: Vec<TestNode>) {
 /// A later `register` on the same socket lists everyone, also those who came later; the place stays.
 pub async fn a_second_look_returns_everyone(nodes: Vec<TestNode>) {
     let (mesh, a, b) = (mesh(), peer("a"), peer("b"));
-    let ea = nodes[0].link.presence.claim(&mesh, &a).await.unwrap().epoch;
-    let eb = nodes[1].link.presence.claim(&mesh, &b).await.unwrap().epoch;
+    let ea = nodes[0].link.presence.claim(&mesh, &a, visit()).await.unwrap().epoch;
+    let eb = nodes[1].link.presence.claim(&mesh, &b, visit()).await.unwrap().epoch;
     let first = nodes[0].link.presence.place(&mesh, &a, ea).await.unwrap();
     nodes[1].link.presence.place(&mesh, &b, eb).await.unwrap();
     let again = nodes[0].link.presence.place(&mesh, &a, ea).await.unwrap();
@@ -123,8 +123,8 @@ pub async fn a_second_look_returns_everyone(nodes: Vec<TestNode>) {
 /// A session without a place is on, but nobody sees it.
 pub async fn unplaced_sessions_are_not_listed(nodes: Vec<TestNode>) {
     let (mesh, a, b) = (mesh(), peer("a"), peer("b"));
-    let ea = nodes[0].link.presence.claim(&mesh, &a).await.unwrap().epoch;
-    let eb = nodes[1].link.presence.claim(&mesh, &b).await.unwrap().epoch;
+    let ea = nodes[0].link.presence.claim(&mesh, &a, visit()).await.unwrap().epoch;
+    let eb = nodes[1].link.presence.claim(&mesh, &b, visit()).await.unwrap().epoch;
     nodes[0].link.presence.place(&mesh, &a, ea).await.unwrap();
     assert!(nodes[0].link.presence.unplace(&mesh, &a, ea).await.unwrap());
     assert!(!nodes[0].link.presence.unplace(&mesh, &a, ea).await.unwrap());
@@ -141,7 +141,7 @@ pub async fn hundreds_registering_at_once_are_introduced_once(nodes: Vec<TestNod
         tasks.spawn(async move {
             let presence = &nodes[i % nodes.len()].link.presence;
             let me = peer(&format!("p{i}"));
-            let epoch = presence.claim(&mesh(), &me).await.unwrap().epoch;
+            let epoch = presence.claim(&mesh(), &me, visit()).await.unwrap().epoch;
             let placed = presence.place(&mesh(), &me, epoch).await.unwrap();
             placed.members.into_iter().map(|other| (me.clone(), other.peer)).collect::<Vec<_>>()
         });
