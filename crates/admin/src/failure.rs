@@ -49,3 +49,27 @@ fn wrong_state(state: PairingState) -> Problem {
     Problem::conflict("wrong_state", format!("not possible: it is {}", state.as_str()))
         .currently(state.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(error: StoreError, status: u16, code: &str) {
+        let shown = format!("{:?}", problem(error));
+        assert!(
+            shown.contains(&format!("status: {status}")) && shown.contains(&format!("{code:?}")),
+            "{shown}"
+        );
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn each_error_has_its_answer_and_internals_stay_inside() {
+        check(StoreError::NotFound, 404, "not_found");
+        check(StoreError::Conflict(PairingState::Revoked), 409, "wrong_state");
+        check(StoreError::Exists, 409, "exists");
+        check(StoreError::Full, 429, "limit_reached");
+        check(StoreError::Unavailable("postgres://admin:hunter2@db".into()), 503, "storage_unavailable");
+        check(StoreError::Inconsistent("row hunter2".into()), 503, "storage_unavailable");
+    }
+}
