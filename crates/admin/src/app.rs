@@ -75,7 +75,8 @@ impl App {
     fn new(parts: Parts) -> prometheus::Result<Self> {
         let metrics = Metrics::register(&parts.registry)?;
         let budgets = FailureBudgets::new(parts.link.budget.clone(), &parts.limits, parts.rate_limited);
-        let enforcement = Arc::new(Enforcement::new(parts.store.clone(), waiter_term(parts.lease_term)));
+        let term = waiter_term(parts.lease_term);
+        let enforcement = Arc::new(Enforcement::new(parts.store.clone(), term, metrics.enforced.clone()));
         let sweeper = tokio::spawn(enforcement::sweep(enforcement.clone(), parts.lease_term)).abort_handle();
         Ok(Self {
             feed: Feed::start(parts.store.clone()),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use heliograph_core::id::{GatewayId, Version};
 use heliograph_store::{LeaseRow, Result, Store};
+use prometheus::Histogram;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -30,6 +31,8 @@ const MAX_WAITS: usize = 1024;
 pub(crate) struct Enforcement {
     store: Arc<dyn Store>,
     term: Duration,
+    /// Gets the time that each change took, also of those whose caller did not wait that long.
+    took: Histogram,
     observed: AsyncMutex<Option<Observation>>,
     sightings: Mutex<HashMap<GatewayId, Sighting>>,
     waits: Mutex<BTreeMap<Version, Wait>>,
@@ -81,10 +84,11 @@ enum Progress {
 
 impl Enforcement {
     /// `term` is the waiter's: with its margin.
-    pub(crate) fn new(store: Arc<dyn Store>, term: Duration) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, term: Duration, took: Histogram) -> Self {
         Self {
             store,
             term,
+            took,
             observed: AsyncMutex::default(),
             sightings: Mutex::default(),
             waits: Mutex::default(),
@@ -94,11 +98,12 @@ impl Enforcement {
     /// Waits until the change `version` holds everywhere, for `limit` at most. The change is committed, so errors
     /// of the store only make the wait longer.
     pub(crate) async fn wait(&self, version: Version, limit: Duration) -> Report {
-        let deadline = Instant::now() + limit;
+        let started = Instant::now();
+        let deadline = started + limit;
         let mut hints = self.store.hints();
         loop {
             hints.borrow_and_update();
-            let report = self.look(version).await;
+            let report = self.look(version, started).await;
             if report.enforced || Instant::now() >= deadline {
                 return report;
             }
@@ -109,18 +114,35 @@ impl Enforcement {
         }
     }
 
+    /// How far the change `version` has got. Of one that was made elsewhere or long ago, only the leases that exist
+    /// now are known.
+    pub(crate) async fn ask(&self, version: Version) -> Report {
+        if !lock(&self.waits).contains_key(&version) {
+            let now = Instant::now();
+            return match self.observe().await {
+                Ok(observation) => {
+                    let mut wait = Wait::for_all(&observation, now);
+                    wait.note(version, &observation);
+                    wait.report(version)
+                }
+                Err(_) => self.last_known(version, now),
+            };
+        }
+        self.wait(version, Duration::ZERO).await
+    }
+
     /// Whether a lease's row is known to stand still for a whole term.
     pub(crate) fn stands_still(&self, gateway: &GatewayId) -> bool {
         let sightings = lock(&self.sightings);
         sightings.get(gateway).is_some_and(|sighting| sighting.since.elapsed() >= self.term)
     }
 
-    async fn look(&self, version: Version) -> Report {
+    async fn look(&self, version: Version, started: Instant) -> Report {
         match self.observe().await {
-            Ok(observation) => self.note(version, Some(&observation)),
+            Ok(observation) => self.note(version, started, &observation),
             Err(error) => {
                 tracing::warn!(%error, "the leases cannot be read; a change waits");
-                self.note(version, None)
+                self.last_known(version, started)
             }
         }
     }
@@ -162,32 +184,44 @@ impl Enforcement {
         rows.iter().map(&mut sight).collect()
     }
 
-    fn note(&self, version: Version, observation: Option<&Observation>) -> Report {
+    fn note(&self, version: Version, started: Instant, observation: &Observation) -> Report {
         let mut waits = lock(&self.waits);
-        let Some(observation) = observation else {
-            return waits.get(&version).map_or_else(|| Report::unknown(version), |wait| wait.report(version));
-        };
-        let wait = waits.entry(version).or_insert_with(|| Wait::for_all(observation));
-        wait.note(version, observation);
+        let wait = waits.entry(version).or_insert_with(|| Wait::for_all(observation, started));
+        self.carry_on(version, wait, observation);
         let report = wait.report(version);
         while waits.len() > MAX_WAITS {
             waits.pop_first();
         }
         report
     }
-}
 
-impl Report {
-    fn unknown(version: Version) -> Self {
-        Self { version, enforced: false, acknowledged: vec![], expired: vec![], waited: Duration::ZERO }
+    /// Carries on the waits that nobody waits for any more.
+    fn note_all(&self, observation: &Observation) {
+        for (version, wait) in lock(&self.waits).iter_mut().filter(|(_, wait)| wait.took.is_none()) {
+            self.carry_on(*version, wait, observation);
+        }
+    }
+
+    fn carry_on(&self, version: Version, wait: &mut Wait, observation: &Observation) {
+        let before = wait.took;
+        wait.note(version, observation);
+        if let (None, Some(took)) = (before, wait.took) {
+            self.took.observe(took.as_secs_f64());
+        }
+    }
+
+    fn last_known(&self, version: Version, started: Instant) -> Report {
+        let waited = started.elapsed();
+        let unknown = || Report { version, enforced: false, acknowledged: vec![], expired: vec![], waited };
+        lock(&self.waits).get(&version).map_or_else(unknown, |wait| wait.report(version))
     }
 }
 
 impl Wait {
-    fn for_all(observation: &Observation) -> Self {
+    fn for_all(observation: &Observation, started: Instant) -> Self {
         let leases =
             observation.leases.iter().map(|lease| (lease.gateway.clone(), Progress::Waiting)).collect();
-        Self { started: observation.asked, took: None, leases }
+        Self { started, took: None, leases }
     }
 
     fn note(&mut self, version: Version, observation: &Observation) {
@@ -221,12 +255,14 @@ impl Wait {
     }
 }
 
-/// Removes the leases of nodes that died, so that only a revoke within a term of their end has to wait for them.
+/// Removes the leases of nodes that died, so that only a revoke within a term of their end has to wait for them;
+/// and follows the changes that nobody waits for any more.
 pub(crate) async fn sweep(enforcement: Arc<Enforcement>, lease_term: Duration) {
     loop {
         sleep(lease_term / 2).await;
-        if let Err(error) = enforcement.observe().await {
-            tracing::debug!(%error, "the leases cannot be read");
+        match enforcement.observe().await {
+            Ok(observation) => enforcement.note_all(&observation),
+            Err(error) => tracing::debug!(%error, "the leases cannot be read"),
         }
     }
 }

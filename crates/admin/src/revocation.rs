@@ -91,9 +91,6 @@ async fn take_right(
 /// Waits until the change holds everywhere, and says who has confirmed that.
 pub(crate) async fn enforced(app: &App, peer: &PeerId, version: Version, patience: Duration) -> Response {
     let report = app.enforcement.wait(version, patience).await;
-    if report.enforced {
-        app.metrics.enforced.observe(report.waited.as_secs_f64());
-    }
     let mut answer = describe(&report);
     answer["status"] = json!("ok");
     answer["peer_id"] = json!(peer.as_str());
@@ -111,7 +108,7 @@ pub(crate) async fn change(
     if version == Version(0) || version > app.store.version().await.map_err(problem)? {
         return Err(unknown());
     }
-    let report = app.enforcement.wait(version, Duration::ZERO).await;
+    let report = app.enforcement.ask(version).await;
     Ok(respond(&report, describe(&report)))
 }
 

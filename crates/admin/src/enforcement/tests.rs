@@ -13,8 +13,9 @@ struct World {
 }
 
 fn world() -> World {
+    let took = Histogram::with_opts(prometheus::HistogramOpts::new("took", "Seconds")).unwrap();
     let store = Arc::new(MemoryStore::new());
-    let enforcement = Arc::new(Enforcement::new(store.clone(), TERM));
+    let enforcement = Arc::new(Enforcement::new(store.clone(), TERM, took));
     World { store, enforcement }
 }
 
@@ -179,4 +180,31 @@ async fn the_sweep_removes_dead_leases_and_keeps_living_ones() {
     sleep(TERM * 3).await;
     let left: Vec<_> = world.store.leases().await.unwrap().into_iter().map(|row| row.gateway).collect();
     assert_eq!(left, [gateway("gw-a")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_nobody_waits_for_any_more_is_still_followed() {
+    let world = world();
+    world.renew("gw-dead", Version(0)).await;
+    tokio::spawn(sweep(world.enforcement.clone(), TERM));
+    let version = world.change(1).await;
+    check(&world.enforcement.wait(version, Duration::ZERO).await, false, &[], &[]);
+    assert_eq!(world.enforcement.took.get_sample_count(), 0);
+    sleep(TERM * 3).await;
+    assert_eq!(world.enforcement.took.get_sample_count(), 1);
+    check(&world.enforcement.wait(version, Duration::ZERO).await, true, &[], &["gw-dead"]);
+    assert_eq!(world.enforcement.took.get_sample_count(), 1, "each change counts once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_for_a_change_made_elsewhere_leaves_no_trace() {
+    let world = world();
+    let version = world.change(1).await;
+    world.renew("gw-a", version).await;
+    world.renew("gw-b", Version(0)).await;
+    check(&world.enforcement.ask(version).await, false, &["gw-a"], &[]);
+    world.renew("gw-b", version).await;
+    check(&world.enforcement.ask(version).await, true, &["gw-a", "gw-b"], &[]);
+    assert_eq!(world.enforcement.took.get_sample_count(), 0);
+    assert!(lock(&world.enforcement.waits).is_empty());
 }
