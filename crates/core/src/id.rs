@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use crate::limits;
 
+/// Whom the service's own messages are from; no peer may have this name.
+pub const SERVICE: &str = "registry";
+
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
@@ -20,6 +23,9 @@ pub enum InvalidName {
     /// The text holds a control character, a quote or a backslash.
     #[error("must not contain control characters, quotes or backslashes")]
     BadCharacter,
+    /// The text is [`SERVICE`], which clients believe.
+    #[error("must not be {SERVICE:?}, the name of the service itself")]
+    Reserved,
 }
 
 fn check(text: &str) -> Result<(), InvalidName> {
@@ -32,6 +38,9 @@ fn check(text: &str) -> Result<(), InvalidName> {
     if text.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
         return Err(InvalidName::BadCharacter);
     }
+    if text == SERVICE {
+        return Err(InvalidName::Reserved);
+    }
     Ok(())
 }
 
@@ -43,7 +52,7 @@ macro_rules! name {
 
         impl $name {
             /// Checks the text; at most [`limits::MAX_NAME_BYTES`] bytes, no control characters, quotes or
-            /// backslashes.
+            /// backslashes, not [`SERVICE`].
             pub fn parse(text: &str) -> Result<Self, InvalidName> {
                 check(text)?;
                 Ok(Self(Arc::from(text)))
@@ -128,5 +137,11 @@ mod tests {
         for text in ["a\nb", "a\"b", "a\\b", "\u{0}", "\u{7f}", "\u{85}"] {
             assert_eq!(PeerId::parse(text), Err(InvalidName::BadCharacter), "{text:?}");
         }
+    }
+
+    #[test]
+    fn no_peer_can_speak_as_the_service() {
+        assert_eq!(PeerId::parse(SERVICE), Err(InvalidName::Reserved));
+        assert!(PeerId::parse("registry-2").is_ok());
     }
 }

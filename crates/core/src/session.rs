@@ -21,7 +21,8 @@ use crate::message::{
 };
 use crate::rate::{Rate, TokenBucket};
 
-/// Messages over the rate that are refused one by one before the socket is closed.
+/// Messages over the rate that are refused one by one before the socket is closed. A pause in which the bucket
+/// fills up forgives them, so that a long life does not add up to a flood.
 const RATE_STRIKES: u32 = 500;
 
 /// What the driver has to do.
@@ -165,7 +166,8 @@ pub struct Session {
     strikes: u32,
     opened: Instant,
     last_seen: Instant,
-    pinged: bool,
+    /// When a ping went out that nothing answered yet.
+    pinged: Option<Instant>,
     ping_after: Duration,
 }
 
@@ -182,7 +184,7 @@ impl Session {
             strikes: 0,
             opened: now,
             last_seen: now,
-            pinged: false,
+            pinged: None,
             ping_after: limits.ping_interval.mul_f32(0.75 + ping_phase / 2.0),
         }
     }
@@ -215,11 +217,15 @@ impl Session {
         limits: &Limits,
         now: Instant,
     ) -> Step<'a> {
-        let rate = Rate::per_second(limits.max_messages_per_second, limits.message_burst);
-        if !self.bucket.take(rate, now) {
-            return self.over_rate(&envelope.message);
+        if !self.is_within_rate(limits, now) {
+            return match &envelope.message {
+                ClientMessage::Directed(directed) => self.over_rate(Some(directed)),
+                _ => self.over_rate(None),
+            };
         }
-        if *envelope.sender != *self.peer.id.as_str() {
+        // A client may prove its identity again; that message names no sender.
+        let claims = !matches!(envelope.message, ClientMessage::Authenticate { .. });
+        if claims && *envelope.sender != *self.peer.id.as_str() {
             return Step {
                 effect: self.error("wrong_sender", "peer_id is not the identity of this connection"),
                 outcome: Outcome::Spoofed,
@@ -243,27 +249,29 @@ impl Session {
 
     /// A frame that the codec could not read; `problem` names what was wrong with it.
     pub fn on_malformed(&mut self, problem: String, limits: &Limits, now: Instant) -> Step<'static> {
-        let rate = Rate::per_second(limits.max_messages_per_second, limits.message_burst);
-        if !self.bucket.take(rate, now) && self.strike() {
-            return Step { effect: Effect::Close(CloseCode::RateLimited), outcome: Outcome::Refused(Undeliverable::RateLimited) };
+        if !self.is_within_rate(limits, now) {
+            return self.over_rate(None);
         }
         Step { effect: self.error("malformed", problem), outcome: Outcome::Refused(Undeliverable::Malformed) }
     }
 
-    fn over_rate(&mut self, message: &ClientMessage<'_>) -> Step<'static> {
-        let outcome = Outcome::Refused(Undeliverable::RateLimited);
-        if self.strike() {
-            return Step { effect: Effect::Close(CloseCode::RateLimited), outcome };
+    fn is_within_rate(&mut self, limits: &Limits, now: Instant) -> bool {
+        if self.bucket.is_full(now) {
+            self.strikes = 0;
         }
-        match message {
-            ClientMessage::Directed(directed) => self.refuse(directed, Undeliverable::RateLimited),
-            _ => Step::quiet(outcome),
-        }
+        self.bucket.take(Rate::per_second(limits.max_messages_per_second, limits.message_burst), now)
     }
 
-    fn strike(&mut self) -> bool {
+    fn over_rate(&mut self, directed: Option<&Directed<'_>>) -> Step<'static> {
+        let outcome = Outcome::Refused(Undeliverable::RateLimited);
         self.strikes += 1;
-        self.strikes > RATE_STRIKES
+        if self.strikes > RATE_STRIKES {
+            return Step { effect: Effect::Close(CloseCode::RateLimited), outcome };
+        }
+        match directed {
+            Some(directed) => self.refuse(directed, Undeliverable::RateLimited),
+            None => Step::quiet(outcome),
+        }
     }
 
     fn register(&mut self, asked: Option<Capabilities>) -> Step<'static> {
@@ -440,7 +448,7 @@ impl Session {
     /// The client gave a sign of life.
     pub fn on_activity(&mut self, now: Instant) {
         self.last_seen = now;
-        self.pinged = false;
+        self.pinged = None;
     }
 
     /// A deadline may have passed.
@@ -448,12 +456,12 @@ impl Session {
         if self.phase == Phase::Connected && now >= self.opened + limits.register_deadline {
             return Effect::Close(CloseCode::Deadline);
         }
-        let silent = now.saturating_duration_since(self.last_seen);
-        if self.pinged && silent >= self.ping_after + limits.pong_deadline {
+        // From the ping and not from the silence: a node that stood still itself must not close everybody.
+        if self.pinged.is_some_and(|pinged| now >= pinged + limits.pong_deadline) {
             return Effect::Close(CloseCode::Deadline);
         }
-        if !self.pinged && silent >= self.ping_after {
-            self.pinged = true;
+        if self.pinged.is_none() && now >= self.last_seen + self.ping_after {
+            self.pinged = Some(now);
             return Effect::Ping;
         }
         Effect::None
@@ -461,7 +469,10 @@ impl Session {
 
     /// When [`Self::on_tick`] has something to do, if nothing else happens before.
     pub fn next_deadline(&self, limits: &Limits) -> Instant {
-        let alive = self.last_seen + self.ping_after + if self.pinged { limits.pong_deadline } else { Duration::ZERO };
+        let alive = match self.pinged {
+            Some(pinged) => pinged + limits.pong_deadline,
+            None => self.last_seen + self.ping_after,
+        };
         match self.phase {
             Phase::Connected => alive.min(self.opened + limits.register_deadline),
             Phase::Waiting | Phase::Placed(_) => alive,

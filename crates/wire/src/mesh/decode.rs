@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::SERVICE_TYPES;
 use crate::{Malformed, depth};
 
 /// The envelope. Unknown members are dropped, as the original does; a member given twice is an error, because two
@@ -15,43 +16,50 @@ use crate::{Malformed, depth};
 #[serde(expecting = "a JSON object")]
 struct Frame<'a> {
     #[serde(borrow)]
-    r#type: Cow<'a, str>,
+    r#type: Text<'a>,
     #[serde(borrow, default)]
-    peer_id: Option<Cow<'a, str>>,
+    peer_id: Option<Text<'a>>,
     #[serde(borrow, default)]
-    target_id: Option<Cow<'a, str>>,
+    target_id: Option<Text<'a>>,
     #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
+    id: Option<Text<'a>>,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
 }
+
+/// A text that stays in the frame unless it has escapes. Serde borrows a bare `Cow`, but copies one inside an
+/// `Option` or a `Vec`.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Reads one text frame.
 pub fn decode(frame: &Bytes) -> Result<Envelope<'_>, Malformed> {
     if !depth::is_within(frame, limits::MAX_JSON_DEPTH) {
         return Err(Malformed(format!("nested deeper than {} levels", limits::MAX_JSON_DEPTH)));
     }
+    // Serde would read an array as a struct too.
+    if frame.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Malformed("not a JSON object".to_owned()));
+    }
     let fields: Frame<'_> = serde_json::from_slice(frame).map_err(|error| describe(&error))?;
-    if fields.r#type == "authenticate" {
+    let Text(name) = fields.r#type;
+    if name == "authenticate" {
         let token = token_of(fields.payload)?;
         return Ok(Envelope { sender: Cow::Borrowed(""), message: ClientMessage::Authenticate { token } });
     }
-    let Some(sender) = fields.peer_id else {
+    let Some(Text(sender)) = fields.peer_id else {
         return Err(Malformed("`peer_id` is missing".to_owned()));
     };
     let payload = fields.payload.map_or(Bytes::from_static(b"null"), |raw| frame.slice_ref(raw.get().as_bytes()));
-    let message = match &*fields.r#type {
+    let target = fields.target_id.map(|Text(target)| target);
+    let message = match &*name {
         "register" => ClientMessage::Register(hello(&payload)?),
         "heartbeat" => ClientMessage::Heartbeat,
-        "ping" if fields.target_id.is_none() => ClientMessage::Ping { payload },
-        "mesh_health" if fields.target_id.is_none() => ClientMessage::MeshHealth,
-        _ => match kind(fields.r#type, fields.target_id.is_some())? {
-            Ok(kind) => ClientMessage::Directed(Directed {
-                kind,
-                target: fields.target_id,
-                id: checked_id(fields.id)?,
-                payload,
-            }),
+        "ping" if target.is_none() => ClientMessage::Ping { payload },
+        "mesh_health" if target.is_none() => ClientMessage::MeshHealth,
+        _ => match kind(name, target.is_some())? {
+            Ok(kind) => ClientMessage::Directed(Directed { kind, target, id: checked_id(fields.id)?, payload }),
             Err(kind) => ClientMessage::Unknown { kind },
         },
     };
@@ -67,13 +75,17 @@ fn kind(name: Cow<'_, str>, targeted: bool) -> Result<Result<Kind, Cow<'_, str>>
         "offer" => Ok(Kind::Offer),
         "answer" => Ok(Kind::Answer),
         "ice_candidate" => Ok(Kind::Candidate),
+        // The original client goes by the type alone: it would believe a peer's `peer_list`.
+        service if targeted && SERVICE_TYPES.contains(&service) => {
+            return Err(Malformed("`type` is one that only the service sends".to_owned()));
+        }
         _ if targeted => Ok(Kind::Application(name.into())),
         _ => Err(name),
     })
 }
 
-fn checked_id(id: Option<Cow<'_, str>>) -> Result<Option<Cow<'_, str>>, Malformed> {
-    match id {
+fn checked_id(id: Option<Text<'_>>) -> Result<Option<Cow<'_, str>>, Malformed> {
+    match id.map(|Text(id)| id) {
         Some(id) if id.is_empty() || id.len() > limits::MAX_MESSAGE_ID_BYTES => {
             Err(Malformed(format!("`id` must have 1 to {} bytes", limits::MAX_MESSAGE_ID_BYTES)))
         }
@@ -86,7 +98,7 @@ fn hello(payload: &Bytes) -> Result<Option<Capabilities>, Malformed> {
     #[derive(Deserialize)]
     struct Hello<'a> {
         #[serde(borrow, default)]
-        capabilities: Option<Vec<Cow<'a, str>>>,
+        capabilities: Option<Vec<Text<'a>>>,
     }
     if payload.first() != Some(&b'{') {
         return Ok(None);
@@ -97,7 +109,7 @@ fn hello(payload: &Bytes) -> Result<Option<Capabilities>, Malformed> {
     if names.len() > limits::MAX_CAPABILITIES {
         return Err(Malformed(format!("more than {} capabilities", limits::MAX_CAPABILITIES)));
     }
-    Ok(Some(names.iter().fold(Capabilities::NONE, |all, name| all.with(Capabilities::named(name)))))
+    Ok(Some(names.iter().fold(Capabilities::NONE, |all, Text(name)| all.with(Capabilities::named(name)))))
 }
 
 fn token_of(payload: Option<&RawValue>) -> Result<Cow<'_, str>, Malformed> {
@@ -107,6 +119,7 @@ fn token_of(payload: Option<&RawValue>) -> Result<Cow<'_, str>, Malformed> {
         token: Cow<'a, str>,
     }
     payload
+        .filter(|raw| raw.get().starts_with('{'))
         .and_then(|raw| serde_json::from_str::<Credentials<'_>>(raw.get()).ok())
         .map(|credentials| credentials.token)
         .ok_or_else(|| Malformed("`authenticate` needs `payload.token`, a string".to_owned()))
@@ -115,10 +128,10 @@ fn token_of(payload: Option<&RawValue>) -> Result<Cow<'_, str>, Malformed> {
 /// A text for the client. serde_json quotes values in its messages; ours name members and places only.
 fn describe(error: &serde_json::Error) -> Malformed {
     let text = error.to_string();
+    let member = text.split('`').nth(1).unwrap_or_default();
     Malformed(match error.classify() {
-        Category::Data if text.starts_with("missing field") || text.starts_with("duplicate field") => {
-            text.split(" at line").next().unwrap_or_default().to_owned()
-        }
+        Category::Data if text.starts_with("missing field") => format!("`{member}` is missing"),
+        Category::Data if text.starts_with("duplicate field") => format!("`{member}` is given twice"),
         Category::Data => {
             "not an envelope: an object with strings `type` and `peer_id`, and where given `target_id` and `id`".to_owned()
         }

@@ -1,7 +1,10 @@
+use std::collections::BTreeMap;
+
 use heliograph_core::id::PeerId;
 use heliograph_core::message::{
     Capabilities, IceServer, Kind, Member, Receipt, Role, ServerMessage, Signal, Welcome,
 };
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::REGISTRY;
@@ -131,14 +134,30 @@ fn encode_receipt(receipt: &Receipt, out: &mut Vec<u8>) {
 }
 
 /// What was sent comes back: an object's members beside `timestamp`, anything else as `payload`.
+///
+/// Members stay text. Read as a [`Value`], a client's JSON can recurse deeper than serde_json's own limit: with
+/// `raw_value`, a string under a private key is parsed afresh, and 53 KB of such strings overflow the stack.
 fn encode_pong(payload: &[u8], unix_ms: u64, out: &mut Vec<u8>) {
-    let mut answer = match serde_json::from_slice(payload) {
-        Ok(Value::Object(members)) => Value::Object(members),
-        Ok(Value::Null) | Err(_) => json!({}),
-        Ok(other) => json!({ "payload": other }),
-    };
-    answer["timestamp"] = json!(unix_ms);
-    registry("pong", &answer, out);
+    text(out, r#"{"type":"pong","peer_id":""#);
+    text(out, REGISTRY);
+    text(out, r#"","payload":{"timestamp":"#);
+    text(out, &unix_ms.to_string());
+    match serde_json::from_slice::<BTreeMap<String, &RawValue>>(payload) {
+        Ok(members) => {
+            for (name, member) in members.iter().filter(|(name, _)| *name != "timestamp") {
+                out.push(b',');
+                quoted(out, name);
+                out.push(b':');
+                text(out, member.get());
+            }
+        }
+        Err(_) if payload == b"null" => {}
+        Err(_) => {
+            text(out, r#","payload":"#);
+            out.extend_from_slice(payload);
+        }
+    }
+    text(out, "}}");
 }
 
 fn ice_servers(servers: &[IceServer]) -> Value {

@@ -15,4 +15,21 @@ pub use decode::decode;
 pub use encode::encode;
 
 /// The sender that the service gives in its own messages.
-pub const REGISTRY: &str = "registry";
+pub const REGISTRY: &str = heliograph_core::id::SERVICE;
+
+/// What only the service says; no peer's message of such a type is relayed.
+const SERVICE_TYPES: [&str; 13] = [
+    "peer_list",
+    "peer_joined",
+    "peer_left",
+    "peer_revoked",
+    "approved",
+    "delivered",
+    "undeliverable",
+    "resumed",
+    "goaway",
+    "ice_servers",
+    "pong",
+    "mesh_health",
+    "error",
+];
