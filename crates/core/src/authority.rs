@@ -209,7 +209,7 @@ mod tests {
         let start = Instant::now();
         let authority = Authority::new(start);
         authority.renewed(start, TERM);
-        assert!(authority.is_current(start + holder_term(TERM) - Duration::from_millis(1)));
+        assert!(authority.is_current(start + holder_term(TERM).saturating_sub(Duration::from_millis(1))));
         assert!(!authority.is_current(start + holder_term(TERM)));
         assert!(holder_term(TERM) < TERM && TERM < waiter_term(TERM));
     }

@@ -110,6 +110,7 @@ mod tests {
     #[test]
     fn codes_are_distinct_and_reasons_fit_a_close_frame() {
         let mut codes: Vec<u16> = CloseCode::ALL.iter().map(|c| c.code()).collect();
+        codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), CloseCode::ALL.len());
         // RFC 6455 §5.5: a control frame carries at most 125 bytes, two of them the code.

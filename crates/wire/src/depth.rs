@@ -34,7 +34,7 @@ mod tests {
     fn counts_nesting_and_not_text() {
         assert_eq!(max_depth(br#"{"a":[1,{"b":2}],"c":[]}"#), 3);
         assert_eq!(max_depth(br#"{"a":"[[[[\"[[[["}"#), 1);
-        assert!(is_within(br#"[[],[],[],[]]"#, 2));
+        assert!(is_within(br"[[],[],[],[]]", 2));
         assert!(!is_within(&[b'['; 33], 32));
     }
 }
