@@ -189,7 +189,11 @@ mod tests {
         if leased {
             authority.renewed(now, TERM);
         }
-        assert_eq!(authority.may_relay(&right(from), &right(to), now), expect, "{from:?} to {to:?}, {leased}");
+        assert_eq!(
+            authority.may_relay(&right(from), &right(to), now),
+            expect,
+            "{from:?} to {to:?}, {leased}"
+        );
     }
 
     #[test]

@@ -96,9 +96,11 @@ impl CloseCode {
             Self::Normal | Self::Forbidden | Self::Superseded => Advice::StayAway,
             Self::ServiceRestart | Self::Deadline => Advice::ComeBack,
             Self::Unauthenticated => Advice::Authenticate,
-            Self::ProtocolError | Self::TooLarge | Self::SlowConsumer | Self::RateLimited | Self::Unavailable => {
-                Advice::ComeBackLater
-            }
+            Self::ProtocolError
+            | Self::TooLarge
+            | Self::SlowConsumer
+            | Self::RateLimited
+            | Self::Unavailable => Advice::ComeBackLater,
         }
     }
 }

@@ -34,7 +34,8 @@ pub const MAX_LONG_POLL: Duration = Duration::from_mins(1);
 /// Most uses that an invite may have.
 pub const MAX_INVITE_USES: u32 = 10_000;
 /// Shortest and longest life of an invite.
-pub const INVITE_TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(7 * 24);
+pub const INVITE_TTL: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_hours(7 * 24);
 /// Allowance for clocks of others in `exp` and `nbf`, in seconds (the original allowed 60).
 pub const TOKEN_LEEWAY_SECONDS: u64 = 5;
 /// Part of a lease term that is given up so that clocks may differ in *rate*: one hundredth each way is far

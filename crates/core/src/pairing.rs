@@ -118,10 +118,7 @@ mod tests {
             .iter()
             .flat_map(|&s| transitions.iter().filter_map(move |t| t.apply(s).ok().map(|to| (s, to))))
             .collect();
-        assert_eq!(
-            allowed,
-            [(PendingApproval, Approved), (PendingApproval, Rejected), (Approved, Revoked)]
-        );
+        assert_eq!(allowed, [(PendingApproval, Approved), (PendingApproval, Rejected), (Approved, Revoked)]);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::close::CloseCode;
 use crate::id::{Epoch, PeerId};
 use crate::limits::{self, Limits};
 use crate::message::{
-    Capabilities, ClientMessage, Directed, Envelope, IceServer, Kind, Member, Peer, Receipt, Role, ServerMessage,
-    Signal, Undeliverable, Welcome,
+    Capabilities, ClientMessage, Directed, Envelope, IceServer, Kind, Member, Peer, Receipt, Role,
+    ServerMessage, Signal, Undeliverable, Welcome,
 };
 use crate::rate::{Rate, TokenBucket};
 
@@ -234,14 +234,14 @@ impl Session {
         match envelope.message {
             ClientMessage::Register(capabilities) => self.register(capabilities),
             ClientMessage::Directed(directed) => self.directed(directed, authority, limits, now),
-            ClientMessage::Ping { payload } => Step {
-                effect: Effect::Pong { payload },
-                outcome: Outcome::Accepted,
-            },
+            ClientMessage::Ping { payload } => {
+                Step { effect: Effect::Pong { payload }, outcome: Outcome::Accepted }
+            }
             ClientMessage::MeshHealth => Step { effect: Effect::Health, outcome: Outcome::Accepted },
             ClientMessage::Heartbeat | ClientMessage::Authenticate { .. } => Step::quiet(Outcome::Accepted),
             ClientMessage::Unknown { kind } => Step {
-                effect: self.error("unknown_type", format!("unknown message type {kind:?} without a target_id")),
+                effect: self
+                    .error("unknown_type", format!("unknown message type {kind:?} without a target_id")),
                 outcome: Outcome::Ignored,
             },
         }
@@ -297,7 +297,12 @@ impl Session {
         self.list(members, place, ice_servers)
     }
 
-    fn list(&self, peers: Vec<Member>, place: u64, ice_servers: Option<Arc<Vec<IceServer>>>) -> ServerMessage {
+    fn list(
+        &self,
+        peers: Vec<Member>,
+        place: u64,
+        ice_servers: Option<Arc<Vec<IceServer>>>,
+    ) -> ServerMessage {
         let welcome = self.capabilities.map(|granted| {
             Box::new(Welcome {
                 granted,
@@ -376,7 +381,9 @@ impl Session {
     pub fn on_mail(&mut self, mail: Mail, authority: &Authority, now: Instant) -> Step<'static> {
         let effect = match mail {
             Mail::Signal(signal) => return self.deliver(signal, authority, now),
-            Mail::StandingChanged => return Step { effect: self.standing_changed(), outcome: Outcome::Accepted },
+            Mail::StandingChanged => {
+                return Step { effect: self.standing_changed(), outcome: Outcome::Accepted };
+            }
             Mail::Receipt(receipt) => self.on_receipt(receipt),
             // Whoever took its place before this session did is in its first list already (DESIGN G9).
             Mail::Joined(member) if self.precedes(&member) => Effect::None,
@@ -409,7 +416,11 @@ impl Session {
 
     /// Events are for those who may see others.
     fn event(&self, message: impl FnOnce(&Self) -> ServerMessage) -> Effect<'static> {
-        if self.has(Capabilities::EVENTS) && self.is_placed() { Effect::Send(message(self)) } else { Effect::None }
+        if self.has(Capabilities::EVENTS) && self.is_placed() {
+            Effect::Send(message(self))
+        } else {
+            Effect::None
+        }
     }
 
     fn precedes(&self, other: &Member) -> bool {

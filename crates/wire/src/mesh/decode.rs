@@ -51,7 +51,8 @@ pub fn decode(frame: &Bytes) -> Result<Envelope<'_>, Malformed> {
     let Some(Text(sender)) = fields.peer_id else {
         return Err(Malformed("`peer_id` is missing".to_owned()));
     };
-    let payload = fields.payload.map_or(Bytes::from_static(b"null"), |raw| frame.slice_ref(raw.get().as_bytes()));
+    let payload =
+        fields.payload.map_or(Bytes::from_static(b"null"), |raw| frame.slice_ref(raw.get().as_bytes()));
     let target = fields.target_id.map(|Text(target)| target);
     let message = match &*name {
         "register" => ClientMessage::Register(hello(&payload)?),
@@ -59,7 +60,9 @@ pub fn decode(frame: &Bytes) -> Result<Envelope<'_>, Malformed> {
         "ping" if target.is_none() => ClientMessage::Ping { payload },
         "mesh_health" if target.is_none() => ClientMessage::MeshHealth,
         _ => match kind(name, target.is_some())? {
-            Ok(kind) => ClientMessage::Directed(Directed { kind, target, id: checked_id(fields.id)?, payload }),
+            Ok(kind) => {
+                ClientMessage::Directed(Directed { kind, target, id: checked_id(fields.id)?, payload })
+            }
             Err(kind) => ClientMessage::Unknown { kind },
         },
     };
@@ -103,8 +106,9 @@ fn hello(payload: &Bytes) -> Result<Option<Capabilities>, Malformed> {
     if payload.first() != Some(&b'{') {
         return Ok(None);
     }
-    let hello: Hello<'_> = serde_json::from_slice(payload)
-        .map_err(|_| Malformed("`payload.capabilities` of a register must be a list of strings".to_owned()))?;
+    let hello: Hello<'_> = serde_json::from_slice(payload).map_err(|_| {
+        Malformed("`payload.capabilities` of a register must be a list of strings".to_owned())
+    })?;
     let Some(names) = hello.capabilities else { return Ok(None) };
     if names.len() > limits::MAX_CAPABILITIES {
         return Err(Malformed(format!("more than {} capabilities", limits::MAX_CAPABILITIES)));

@@ -40,7 +40,9 @@ pub fn encode(message: &ServerMessage, receiver: &PeerId, out: &mut Vec<u8>) {
             let payload = json!({ "reconnect_after_ms": reconnect_after_ms, "deadline_ms": deadline_ms });
             registry("goaway", &payload, out);
         }
-        ServerMessage::Error { code, message } => registry("error", &json!({ "code": code, "message": message }), out),
+        ServerMessage::Error { code, message } => {
+            registry("error", &json!({ "code": code, "message": message }), out)
+        }
     }
 }
 
