@@ -39,6 +39,14 @@ pub struct Assembled {
 pub async fn assemble(mode: Mode, config: Config) -> Result<Assembled> {
     let data_dir = prepare_data_dir(&config.storage)?;
     let store = open_store(&config.storage).await?;
+    let mut assembled = assemble_with_store(mode, config, store).await?;
+    assembled.parts.keep.push(Box::new(data_dir));
+    Ok(assembled)
+}
+
+/// Puts a node together on a store that is open already. The caller sees to it that the data directory exists and
+/// that no other process uses it.
+pub async fn assemble_with_store(mode: Mode, config: Config, store: Arc<dyn Store>) -> Result<Assembled> {
     let hasher = Arc::new(hasher(&*store).await?);
     let new_admin_key = seed_keys(mode, &config.keys, &*store, &hasher).await?;
     let tokens = config.tokens.build(mode, || own_secret(&config.storage.data_dir))?;
@@ -91,7 +99,7 @@ pub async fn assemble(mode: Mode, config: Config) -> Result<Assembled> {
         trusted_proxies,
         allowed_origins,
         drain_window: config.session.drain_window,
-        keep: vec![keep(bus), Box::new(data_dir)],
+        keep: vec![keep(bus)],
     };
     Ok(Assembled { parts, new_admin_key })
 }

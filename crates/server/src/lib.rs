@@ -11,6 +11,6 @@ pub mod lifecycle;
 pub mod node;
 pub mod telemetry;
 
-pub use assemble::assemble;
+pub use assemble::{assemble, assemble_with_store};
 pub use lifecycle::run;
 pub use node::{Listeners, Node, Parts};

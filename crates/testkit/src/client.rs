@@ -1,14 +1,15 @@
 //! A client of the mesh dialect, as bare as a test needs it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderName;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::PATIENCE;
 
@@ -18,33 +19,105 @@ pub const ALL: [&str; 6] = ["events", "feedback", "resume", "roles", "ice", "goa
 /// How a socket ended: the close code, or `None` without a close frame.
 pub type Closed = Option<u16>;
 
-/// A socket and who it is.
-pub struct MeshClient {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// The identity that it claims.
-    pub id: String,
+/// A socket that is about to be opened.
+#[derive(Debug, Clone)]
+pub struct Dial {
+    address: SocketAddr,
+    path: String,
+    headers: Vec<(String, String)>,
+    from: Option<IpAddr>,
+    receive_buffer: Option<u32>,
 }
 
-impl MeshClient {
-    /// Opens `/ws?token=`; the HTTP status if it is refused.
-    pub async fn connect(address: SocketAddr, id: &str, token: &str) -> Result<Self, u16> {
-        Self::upgrade(address, id, &format!("/ws?token={token}"), &[]).await
+impl Dial {
+    /// To `/ws` of a node, without a credential.
+    pub fn to(address: SocketAddr) -> Self {
+        Self { address, path: "/ws".to_owned(), headers: vec![], from: None, receive_buffer: None }
     }
 
-    /// Opens any path with any headers; the HTTP status if it is refused.
-    pub async fn upgrade(address: SocketAddr, id: &str, path: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
-        let mut request = format!("ws://{address}{path}").into_client_request().unwrap_or_else(|e| panic!("{e}"));
-        for (name, value) in headers {
-            let name: tokio_tungstenite::tungstenite::http::HeaderName = name.parse().unwrap_or_else(|_| panic!("{name}"));
-            request.headers_mut().insert(name, value.parse().unwrap_or_else(|_| panic!("{value}")));
+    /// With a token in the query, as the original does.
+    #[must_use]
+    pub fn token(self, token: &str) -> Self {
+        self.path(&format!("/ws?token={token}"))
+    }
+
+    /// To another path.
+    #[must_use]
+    pub fn path(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.path);
+        self
+    }
+
+    /// With a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// From a local address.
+    #[must_use]
+    pub fn from(mut self, address: impl Into<IpAddr>) -> Self {
+        self.from = Some(address.into());
+        self
+    }
+
+    /// With a receive buffer of so many bytes in the kernel.
+    #[must_use]
+    pub fn receive_buffer(mut self, bytes: u32) -> Self {
+        self.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// Opens it as `id`; the HTTP status if it is refused.
+    pub async fn open(self, id: &str) -> Result<MeshClient, u16> {
+        let url = format!("ws://{}{}", self.address, self.path);
+        let mut request = url.into_client_request().unwrap_or_else(|error| panic!("{error}"));
+        for (name, value) in &self.headers {
+            let name: HeaderName = name.parse().unwrap_or_else(|_| panic!("{name}"));
+            request.headers_mut().append(name, value.parse().unwrap_or_else(|_| panic!("{value}")));
         }
-        match tokio_tungstenite::connect_async(request).await {
-            Ok((socket, _)) => Ok(Self { socket, id: id.to_owned() }),
+        let stream = dial_tcp(self.address, self.from, self.receive_buffer).await;
+        let upgrade = tokio::time::timeout(PATIENCE, tokio_tungstenite::client_async(request, stream)).await;
+        match upgrade.unwrap_or_else(|_| panic!("{id}: not upgraded within {PATIENCE:?}")) {
+            Ok((socket, answer)) => {
+                let protocol = answer.headers().get("sec-websocket-protocol");
+                let protocol = protocol.and_then(|value| value.to_str().ok()).map(str::to_owned);
+                Ok(MeshClient { socket, id: id.to_owned(), protocol })
+            }
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("{id}: {error}"),
         }
     }
+}
 
+/// A TCP connection, perhaps from an address and with a receive buffer of one's own.
+pub(crate) async fn dial_tcp(to: SocketAddr, from: Option<IpAddr>, receive_buffer: Option<u32>) -> TcpStream {
+    let connect = async {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(bytes) = receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(from) = from {
+            socket.bind((from, 0).into())?;
+        }
+        let stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        std::io::Result::Ok(stream)
+    };
+    connect.await.unwrap_or_else(|error| panic!("{to}: {error}"))
+}
+
+/// A socket and who it is.
+pub struct MeshClient {
+    socket: WebSocketStream<TcpStream>,
+    /// The identity that it claims.
+    pub id: String,
+    /// The subprotocol that was agreed on.
+    pub protocol: Option<String>,
+}
+
+impl MeshClient {
     /// Sends a frame of any content.
     pub async fn send_raw(&mut self, message: Message) {
         self.socket.send(message).await.unwrap_or_else(|error| panic!("{}: {error}", self.id));
@@ -53,6 +126,11 @@ impl MeshClient {
     /// Sends a text frame; whether the connection still took it.
     pub async fn try_send(&mut self, text: &str) -> bool {
         self.socket.send(Message::text(text)).await.is_ok()
+    }
+
+    /// Puts a text frame into the buffer, to be sent with the next one.
+    pub async fn feed(&mut self, text: &str) {
+        self.socket.feed(Message::text(text)).await.unwrap_or_else(|error| panic!("{}: {error}", self.id));
     }
 
     /// Sends a text frame.
@@ -71,7 +149,8 @@ impl MeshClient {
 
     /// Sends a message that asks for feedback.
     pub async fn send_with_id(&mut self, kind: &str, target: &str, payload: Value, id: &str) {
-        let envelope = json!({ "type": kind, "peer_id": self.id, "target_id": target, "payload": payload, "id": id });
+        let envelope =
+            json!({ "type": kind, "peer_id": self.id, "target_id": target, "payload": payload, "id": id });
         self.send_text(&envelope.to_string()).await;
     }
 
@@ -95,7 +174,9 @@ impl MeshClient {
                 .unwrap_or_else(|_| panic!("{}: nothing within {PATIENCE:?}", self.id));
             match frame {
                 Some(Ok(Message::Text(text))) => {
-                    return Ok(serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}: {text}", self.id)));
+                    return Ok(
+                        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}: {text}", self.id))
+                    );
                 }
                 Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code.into())),
                 Some(Ok(_)) => {}
@@ -123,6 +204,40 @@ impl MeshClient {
         }
     }
 
+    /// The messages up to the first of this type, that one included.
+    pub async fn until(&mut self, kind: &str) -> Vec<Value> {
+        let mut seen = vec![];
+        loop {
+            let message = self.next().await.unwrap_or_else(|end| panic!("{}: {kind}, not {end:?}", self.id));
+            let last = message["type"] == kind;
+            seen.push(message);
+            if last {
+                return seen;
+            }
+        }
+    }
+
+    /// What came before now: everything up to the answer to a ping.
+    pub async fn so_far(&mut self) -> Vec<Value> {
+        self.send("ping", None, json!("so far")).await;
+        let mut seen = self.until("pong").await;
+        seen.pop();
+        seen
+    }
+
+    /// Waits until the server has pinged so often (WebSocket pings; they are answered).
+    pub async fn pinged(&mut self, times: usize) {
+        let mut seen = 0;
+        while seen < times {
+            match tokio::time::timeout(PATIENCE, self.socket.next()).await {
+                Ok(Some(Ok(Message::Ping(_)))) => seen += 1,
+                Ok(Some(Ok(Message::Text(_) | Message::Pong(_)))) => {}
+                other => panic!("{}: a ping expected, not {other:?}", self.id),
+            }
+        }
+        self.socket.flush().await.unwrap_or_else(|error| panic!("{}: {error}", self.id));
+    }
+
     /// Skips messages until one of this type comes.
     pub async fn wait_for(&mut self, kind: &str) -> Value {
         loop {
@@ -147,7 +262,11 @@ impl MeshClient {
     pub async fn expect_silence(&mut self) {
         self.send("ping", None, json!({ "silence": true })).await;
         let answer = self.next().await;
-        assert!(matches!(&answer, Ok(message) if message["type"] == "pong"), "{}: not silent: {answer:?}", self.id);
+        assert!(
+            matches!(&answer, Ok(message) if message["type"] == "pong"),
+            "{}: not silent: {answer:?}",
+            self.id
+        );
     }
 
     /// Whether anything comes within `time`. For waiting out what should not happen only.

@@ -1,10 +1,12 @@
 //! A small HTTP client for tests: one request, one connection, no surprises.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+
+use crate::client::dial_tcp;
+use crate::in_time;
 
 /// What a request was answered.
 #[derive(Debug, Clone)]
@@ -41,12 +43,19 @@ impl Answer {
 pub struct Api {
     address: SocketAddr,
     headers: Vec<(String, String)>,
+    from: Option<IpAddr>,
 }
 
 impl Api {
     /// A caller without one.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, headers: vec![] }
+        Self { address, headers: vec![], from: None }
+    }
+
+    /// The same caller, from a local address.
+    #[must_use]
+    pub fn from(&self, address: impl Into<IpAddr>) -> Self {
+        Self { from: Some(address.into()), ..self.clone() }
     }
 
     /// The same caller with a header more.
@@ -79,29 +88,43 @@ impl Api {
 
     /// Any request. Panics when the connection fails: tests that expect that use sockets.
     pub async fn request(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.address);
-        for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
+        let mut head = vec![format!("{method} {path} HTTP/1.1"), format!("host: {}", self.address)];
+        head.push("connection: close".to_owned());
+        head.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+        if body.is_some() {
+            head.push("content-type: application/json".to_owned());
         }
-        if let Some(body) = body {
-            head += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
-        } else if method == "POST" {
-            head += "content-length: 0\r\n";
+        if method == "POST" || body.is_some() {
+            head.push(format!("content-length: {}", body.map_or(0, str::len)));
         }
-        let mut stream = TcpStream::connect(self.address).await.unwrap_or_else(|e| panic!("{}: {e}", self.address));
-        let request = format!("{head}\r\n{}", body.unwrap_or_default());
-        stream.write_all(request.as_bytes()).await.unwrap_or_else(|e| panic!("{method} {path}: {e}"));
-        let mut answer = vec![];
-        stream.read_to_end(&mut answer).await.unwrap_or_else(|e| panic!("{method} {path}: {e}"));
-        parse(&String::from_utf8_lossy(&answer))
+        let request = format!("{}\r\n\r\n{}", head.join("\r\n"), body.unwrap_or_default());
+        parse(&exchange_from(self.address, self.from, request.as_bytes()).await)
     }
+}
+
+/// Sends bytes and reads all that comes until the other side closes.
+pub async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    exchange_from(address, None, request).await
+}
+
+async fn exchange_from(address: SocketAddr, from: Option<IpAddr>, request: &[u8]) -> String {
+    let mut stream = dial_tcp(address, from, None).await;
+    let mut answer = vec![];
+    let talk = async {
+        // Whoever is refused early may find the connection closed under its hands; what was answered counts.
+        let _closed_early = stream.write_all(request).await;
+        let _reset = stream.read_to_end(&mut answer).await;
+    };
+    in_time("an answer", talk).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Reads a whole HTTP/1.1 answer.
 pub fn parse(answer: &str) -> Answer {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let status =
+        lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|s| s.parse().ok()).unwrap_or(0);
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))

@@ -1,11 +1,20 @@
-//! For tests: nodes in this process, and clients that speak to them through real sockets.
+//! For tests: nodes in this process or as processes, and clients that speak to them through real sockets.
 
+#![expect(clippy::panic, reason = "a test fails by a panic, and what helps tests fails the same way")]
+
+pub mod access;
 pub mod client;
+pub mod flaky;
 pub mod http;
+pub mod jwt;
+pub mod process;
 pub mod server;
 
-pub use client::{Closed, MeshClient};
+pub use access::{ADMIN_KEY, Access, Paired, text};
+pub use client::{Closed, Dial, MeshClient, peers};
+pub use flaky::FlakyStore;
 pub use http::{Answer, Api};
+pub use process::NodeProcess;
 pub use server::TestServer;
 
 use std::time::Duration;
@@ -23,4 +32,9 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
         assert!(tokio::time::Instant::now() < give_up, "{what}: not within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits for `future` for [`PATIENCE`] at most.
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
 }

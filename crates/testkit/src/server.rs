@@ -1,28 +1,36 @@
 //! A node in this process, with a data directory and ports of its own.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 
 use heliograph_server::config::{Config, Mode, Sources};
-use heliograph_server::{Listeners, Node, assemble};
-use serde_json::{Value, json};
+use heliograph_server::{Listeners, Node, assemble, assemble_with_store};
+use heliograph_store::Store;
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::client::MeshClient;
-use crate::http::Api;
+use crate::access::{ADMIN_KEY, Access};
 
-/// The admin key of every test node.
-pub const ADMIN_KEY: &str = "ak_test_admin_0123456789abcdef";
+/// Settings as environment variables without their prefix: `("MAX_MESSAGE_BYTES", "1000")`.
+pub type Settings<'a> = &'a [(&'a str, &'a str)];
 
 /// A node and what a test needs to speak to it.
 pub struct TestServer {
     node: Option<Node>,
-    /// Where clients connect.
-    pub address: SocketAddr,
-    /// Where health and metrics are.
-    pub ops: SocketAddr,
+    access: Access,
+    settings: Vec<(String, String)>,
     data: TempDir,
+}
+
+impl Deref for TestServer {
+    type Target = Access;
+
+    fn deref(&self) -> &Access {
+        &self.access
+    }
 }
 
 impl TestServer {
@@ -31,25 +39,30 @@ impl TestServer {
         Self::start_with(&[]).await
     }
 
-    /// A node with settings as environment variables without their prefix: `("MAX_MESSAGE_BYTES", "1000")`.
-    pub async fn start_with(settings: &[(&str, &str)]) -> Self {
-        let data = TempDir::new().unwrap_or_else(|error| panic!("a data directory: {error}"));
-        let node = Self::serve(data.path(), settings).await;
-        Self { address: node.public_address(), ops: node.ops_address(), node: Some(node), data }
+    /// A node with settings.
+    pub async fn start_with(settings: Settings<'_>) -> Self {
+        Self::start_in(data_dir(), settings, None).await
     }
 
-    async fn serve(data: &Path, settings: &[(&str, &str)]) -> Node {
-        let mut environment: Vec<(String, String)> = vec![
-            ("HELIOGRAPH_DATA_DIR".to_owned(), data.display().to_string()),
-            ("HELIOGRAPH_BOOTSTRAP_ADMIN_KEY".to_owned(), ADMIN_KEY.to_owned()),
-            ("HELIOGRAPH_DRAIN_WINDOW".to_owned(), "5s".to_owned()),
-        ];
-        environment.extend(settings.iter().map(|(name, value)| (format!("HELIOGRAPH_{name}"), (*value).to_owned())));
-        let sources = Sources { file: None, environment, flags: vec![] };
-        let config = Config::load(Mode::Dev, &sources).unwrap_or_else(|problems| panic!("{problems}"));
-        let listeners = Listeners { public: listener().await, ops: listener().await, admin: None };
-        let assembled = assemble(Mode::Dev, config).await.unwrap_or_else(|error| panic!("{error:#}"));
-        Node::serve(listeners, assembled.parts).unwrap_or_else(|error| panic!("{error}"))
+    /// A node with settings on a store of the test's own.
+    pub async fn start_on(store: Arc<dyn Store>, settings: Settings<'_>) -> Self {
+        Self::start_in(data_dir(), settings, Some(store)).await
+    }
+
+    /// A node that knows so many peers from the start, by a file of keys: `peer-0` with the key `ak_test_peer-0`…
+    pub async fn start_with_peers(count: usize, settings: Settings<'_>) -> Self {
+        let data = data_dir();
+        let file = write_keys(data.path(), count);
+        let mut all = settings.to_vec();
+        all.push(("API_KEYS_FILE", &file));
+        Self::start_in(data, &all, None).await
+    }
+
+    async fn start_in(data: TempDir, settings: Settings<'_>, store: Option<Arc<dyn Store>>) -> Self {
+        let settings = environment(data.path(), settings);
+        let node = serve(settings.clone(), store).await;
+        let access = Access { address: node.public_address(), ops: node.ops_address() };
+        Self { node: Some(node), access, settings, data }
     }
 
     /// The node itself.
@@ -69,89 +82,51 @@ impl TestServer {
         }
     }
 
-    /// A caller without a credential.
-    pub fn api(&self) -> Api {
-        Api::new(self.address)
-    }
-
-    /// A caller with the admin key.
-    pub fn admin(&self) -> Api {
-        self.api().with("x-api-key", ADMIN_KEY)
-    }
-
-    /// The metrics page.
-    pub async fn metrics(&self) -> String {
-        Api::new(self.ops).get("/metrics").await.text
-    }
-
-    /// The value of one metric with exactly these labels, as the page shows it; 0 if it is not there.
-    pub async fn metric(&self, series: &str) -> f64 {
-        let page = self.metrics().await;
-        let line = page.lines().find(|line| line.rsplit_once(' ').is_some_and(|(name, _)| name == series));
-        line.and_then(|line| line.rsplit_once(' ')).and_then(|(_, value)| value.parse().ok()).unwrap_or(0.0)
-    }
-
-    /// An API key for a peer, made if it does not exist.
-    pub async fn key(&self, peer: &str, mesh: &str) -> String {
-        let body = json!({ "peer_id": peer, "role": "agent", "mesh": mesh });
-        let answer = self.admin().post("/api/keys", &body).await;
-        assert!(answer.status == 200 || answer.status == 201, "{}", answer.text);
-        text(&answer.json(), "key")
-    }
-
-    /// A session token for an API key.
-    pub async fn exchange(&self, key: &str) -> String {
-        text(&self.api().with("x-api-key", key).post_empty("/api/token").await.expect(200), "token")
-    }
-
-    /// A session token for a peer of the default mesh that has an API key.
-    pub async fn token(&self, peer: &str) -> String {
-        self.exchange(&self.key(peer, "default").await).await
-    }
-
-    /// A connected, not yet registered peer of the default mesh.
-    pub async fn connect(&self, peer: &str) -> MeshClient {
-        let token = self.token(peer).await;
-        MeshClient::connect(self.address, peer, &token).await.unwrap_or_else(|status| panic!("{peer}: {status}"))
-    }
-
-    /// A connected peer that registered as the original does.
-    pub async fn join(&self, peer: &str) -> MeshClient {
-        let mut client = self.connect(peer).await;
-        client.register().await;
-        client
-    }
-
-    /// A connected peer that registered with all capabilities.
-    pub async fn join_fully(&self, peer: &str) -> MeshClient {
-        let mut client = self.connect(peer).await;
-        client.register_with(&crate::client::ALL).await;
-        client
-    }
-
-    /// A device that redeemed an invite: pairing id, peer id, claim token.
-    pub async fn pair(&self, name: &str) -> Paired {
-        let code = text(&self.admin().post("/api/pairing/generate-code", &json!({})).await.expect(200), "code");
-        let answer = self.api().post("/api/pairing/pair", &json!({ "code": code, "agent_name": name })).await.expect(200);
-        Paired { id: text(&answer, "id"), peer: text(&answer, "peer_id"), claim: text(&answer, "claim_token") }
+    /// Stops the node and starts it again on its data, at another address.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        let node = serve(self.settings.clone(), None).await;
+        self.access = Access { address: node.public_address(), ops: node.ops_address() };
+        self.node = Some(node);
     }
 }
 
-/// A device that waits for its approval.
-#[derive(Debug, Clone)]
-pub struct Paired {
-    /// The pairing.
-    pub id: String,
-    /// The peer that it would become.
-    pub peer: String,
-    /// Its claim token.
-    pub claim: String,
+fn data_dir() -> TempDir {
+    TempDir::new().unwrap_or_else(|error| panic!("a data directory: {error}"))
 }
 
-/// A string member of an answer.
-#[track_caller]
-pub fn text(answer: &Value, member: &str) -> String {
-    answer[member].as_str().unwrap_or_else(|| panic!("no {member} in {answer}")).to_owned()
+/// A file of keys in `dir`, as [`TestServer::start_with_peers`] describes it; its path.
+pub fn write_keys(dir: &Path, count: usize) -> String {
+    let keys: Map<String, Value> = (0..count)
+        .map(|i| (format!("ak_test_peer-{i}"), json!({ "peer_id": format!("peer-{i}"), "role": "agent" })))
+        .collect();
+    let path = dir.join("api_keys.json");
+    std::fs::write(&path, json!({ "keys": keys }).to_string()).unwrap_or_else(|error| panic!("{error}"));
+    path.display().to_string()
+}
+
+/// The environment of a test node.
+pub(crate) fn environment(data: &Path, settings: Settings<'_>) -> Vec<(String, String)> {
+    let mut environment: Vec<(String, String)> = vec![
+        ("HELIOGRAPH_DATA_DIR".to_owned(), data.display().to_string()),
+        ("HELIOGRAPH_BOOTSTRAP_ADMIN_KEY".to_owned(), ADMIN_KEY.to_owned()),
+        ("HELIOGRAPH_DRAIN_WINDOW".to_owned(), "5s".to_owned()),
+    ];
+    environment
+        .extend(settings.iter().map(|(name, value)| (format!("HELIOGRAPH_{name}"), (*value).to_owned())));
+    environment
+}
+
+async fn serve(environment: Vec<(String, String)>, store: Option<Arc<dyn Store>>) -> Node {
+    let sources = Sources { file: None, environment, flags: vec![] };
+    let config = Config::load(Mode::Dev, &sources).unwrap_or_else(|problems| panic!("{problems}"));
+    let listeners = Listeners { public: listener().await, ops: listener().await, admin: None };
+    let assembled = match store {
+        Some(store) => assemble_with_store(Mode::Dev, config, store).await,
+        None => assemble(Mode::Dev, config).await,
+    };
+    let assembled = assembled.unwrap_or_else(|error| panic!("{error:#}"));
+    Node::serve(listeners, assembled.parts).unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn listener() -> TcpListener {

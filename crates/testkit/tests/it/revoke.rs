@@ -1,0 +1,251 @@
+//! Taking a right away: at once, in both directions, for good.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use heliograph_testkit::client::ALL;
+use heliograph_testkit::jwt::{SECRET, hand_signed};
+use heliograph_testkit::{MeshClient, TestServer, eventually, text};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_revoke_mutes_both_directions_and_tells_the_counterparts() {
+    let server = TestServer::start().await;
+    let mut bad = server.join_fully("bad").await;
+    let mut good = server.join_fully("good").await;
+    let mut old = server.join("old").await;
+    bad.wait_for("peer_joined").await;
+    bad.wait_for("peer_joined").await;
+    good.expect("peer_joined").await;
+
+    server.revoke("bad").await;
+    assert_eq!(good.expect("peer_revoked").await["payload"], json!({ "peer": "bad" }));
+    let own = bad.expect("peer_revoked").await;
+    assert_eq!(own["payload"], json!({ "peer": "bad" }), "it is told itself");
+
+    bad.send_with_id("offer", "good", json!("from"), "1").await;
+    bad.send_with_id("offer", "old", json!("from"), "2").await;
+    for id in ["1", "2"] {
+        let answer = bad.expect("undeliverable").await;
+        assert_eq!(
+            (&answer["payload"]["id"], &answer["payload"]["reason"]),
+            (&json!(id), &json!("unavailable"))
+        );
+    }
+    good.send_with_id("offer", "bad", json!("to"), "3").await;
+    old.send("offer", Some("bad"), json!("to")).await;
+    let told = good.until("undeliverable").await;
+    let before: Vec<&Value> = told.iter().rev().skip(1).map(|message| &message["type"]).collect();
+    assert!(before.iter().all(|kind| *kind == "peer_left"), "{told:?}");
+    assert_eq!(told.last().unwrap()["payload"]["reason"], "unavailable");
+    old.expect_silence().await;
+
+    // Its socket stays open, mute: it can be asked how it is, and sees nobody.
+    bad.expect_silence().await;
+    assert_eq!(bad.register_with(&ALL).await["peers"], json!([]));
+    assert_eq!(old.register().await, ["good"], "and nobody sees it");
+    assert_eq!(server.metric("heliograph_sessions{dialect=\"mesh\"}").await, 3.0);
+}
+
+#[tokio::test]
+async fn the_report_says_who_acknowledged_and_how_long_it_took() {
+    let server = TestServer::start().await;
+    let _a = server.join("a").await;
+    let report = server.revoke("a").await;
+    let gateway = server.node().gateway().id().to_string();
+    assert_eq!((&report["status"], &report["peer_id"]), (&json!("ok"), &json!("a")));
+    assert_eq!((&report["enforced"], &report["expired"]), (&json!(true), &json!([])));
+    assert_eq!(report["acknowledged"], json!([gateway]));
+    assert!(report["waited_ms"].as_u64().is_some_and(|ms| ms < 20_000), "{report}");
+    let version = report["version"].as_u64().unwrap();
+    let later = server.admin().get(&format!("/api/pairing/changes/{version}")).await.expect(200);
+    for member in ["version", "enforced", "acknowledged", "expired"] {
+        assert_eq!(later[member], report[member], "{member}");
+    }
+    server.admin().get("/api/pairing/changes/999999").await.expect(404);
+    assert_eq!(server.metric("heliograph_revoke_enforced_seconds_count").await, 1.0);
+}
+
+#[tokio::test]
+async fn who_does_not_wait_gets_an_address_to_ask() {
+    let server = TestServer::start().await;
+    let _a = server.join("a").await;
+    let answer = server.admin().post_empty("/api/pairing/a/revoke?wait=none").await;
+    let (status, report) = (answer.status, answer.json());
+    assert_eq!(report["enforced"], json!(status == 200), "never a false word: {status} {report}");
+    let poll = format!("/api/pairing/changes/{}", report["version"]);
+    if status != 200 {
+        assert_eq!((status, &report["poll"]), (202, &json!(poll)));
+    }
+    eventually("it is enforced", async || (server.admin().get(&poll).await.status == 200).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_peer_can_be_revoked_by_its_own_id_and_by_its_pairings() {
+    let server = TestServer::start().await;
+    let (one, _) = server.pair_and_approve("one").await;
+    let (other, _) = server.pair_and_approve("other").await;
+    assert_eq!(server.revoke(&one.id).await["peer_id"], json!(one.peer));
+    assert_eq!(server.revoke(&other.peer).await["peer_id"], json!(other.peer));
+    for paired in [one, other] {
+        let peer = server.admin().get(&format!("/api/peers/{}", paired.peer)).await.expect(200);
+        assert_eq!(peer["status"], "revoked");
+        server.decide(&paired.peer, "revoke").await.expect(409);
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_peer_cannot_come_back() {
+    let server = TestServer::start_with(&[("SIGNING_SECRET", SECRET)]).await;
+    let key = server.key("keyed", "default").await;
+    let token = server.exchange(&key).await;
+    server.revoke("keyed").await;
+    assert_eq!(server.dial(&token).open("keyed").await.err(), Some(403), "by the token it still has");
+    assert_eq!(
+        server.dial(&hand_signed("keyed")).open("keyed").await.err(),
+        Some(403),
+        "by a token made by hand"
+    );
+    server.exchange_with("x-api-key", &key).await.expect(401);
+    let again = json!({ "peer_id": "keyed", "role": "agent" });
+    server.admin().post("/api/keys", &again).await.expect(409);
+
+    let (paired, device) = server.pair_and_approve("device").await;
+    let token = text(&server.exchange_with("x-device-token", &device).await.expect(200), "token");
+    server.revoke(&paired.id).await;
+    assert_eq!(server.dial(&token).open(&paired.peer).await.err(), Some(403));
+    server.exchange_with("x-device-token", &device).await.expect(401);
+    let claim = server.api().with("x-pairing-id", &paired.id).with("x-claim-token", &paired.claim);
+    claim.post_empty("/api/token").await.expect(401);
+    // Paired anew it is somebody else, and the old name stays closed.
+    let (anew, fresh) = server.pair_and_approve("device").await;
+    assert_ne!(anew.peer, paired.peer);
+    server.exchange_with("x-device-token", &fresh).await.expect(200);
+    server.exchange_with("x-device-token", &device).await.expect(401);
+}
+
+#[tokio::test]
+async fn the_last_key_takes_the_right_with_it() {
+    let server = TestServer::start().await;
+    let made =
+        server.admin().post("/api/keys", &json!({ "peer_id": "a", "role": "agent" })).await.expect(201);
+    let mut a = server.open("a", &server.exchange(&text(&made, "key")).await).await;
+    a.register_with(&ALL).await;
+    let report = server.admin().delete(&format!("/api/keys/{}", text(&made, "id"))).await.expect(200);
+    assert_eq!(report["enforced"], true);
+    a.expect("peer_revoked").await;
+}
+
+#[tokio::test]
+async fn messages_that_wait_for_a_revoked_peer_or_come_from_it_are_not_delivered() {
+    let server = TestServer::start_with(&[("MAX_MESSAGES_PER_SECOND", "0"), ("WRITE_DEADLINE", "60s")]).await;
+    let (bad_token, reader_token) = (server.token("bad").await, server.token("reader").await);
+    let mut bad = server.open("bad", &bad_token).await;
+    bad.register_with(&["feedback"]).await;
+    let mut reader = server.dial(&reader_token).receive_buffer(4096).open("reader").await.unwrap();
+    reader.register().await;
+    // The reader does not read: what does not fit into the kernel's buffers waits in its queue.
+    let filler = "x".repeat(3_000);
+    let mut sent = 0u32;
+    while server.metric("heliograph_relay_seconds_count{path=\"local\"}").await + 20.0 > f64::from(sent) {
+        for _ in 0..50 {
+            bad.send("answer", Some("reader"), json!({ "n": sent, "filler": filler })).await;
+            sent += 1;
+        }
+        assert!(sent < 5_000, "nothing waits");
+    }
+    let report = server.revoke("bad").await;
+    assert_eq!(report["enforced"], true, "{report}");
+    let delivered = server.metric("heliograph_relay_seconds_count{path=\"local\"}").await;
+    // What had reached the kernel arrives, what waited does not.
+    let mut arrived = 0u32;
+    while let Ok(message) = reader.next().await {
+        assert_eq!(message["payload"]["n"], arrived);
+        arrived += 1;
+        if arrived == 1 {
+            reader.try_send(r#"{"type":"ping","peer_id":"reader"}"#).await;
+        }
+        if message["type"] == "pong" {
+            break;
+        }
+    }
+    assert!(arrived < sent, "{arrived} of {sent} arrived, {delivered} were written");
+}
+
+/// One round: traffic in both directions while the revoke is under way.
+async fn hammer(server: &TestServer, friend: &mut MeshClient, round: usize) {
+    let name = format!("bad-{round}");
+    let mut bad = server.connect(&name).await;
+    bad.register().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let traffic = tokio::spawn({
+        let (stop, name) = (Arc::clone(&stop), name.clone());
+        async move {
+            let mut sent = 0u64;
+            while !stop.load(Ordering::SeqCst) {
+                let payload = json!({ "from": name, "n": sent });
+                bad.send("offer", Some("friend"), payload).await;
+                sent += 1;
+            }
+            // And more, certainly after the revoke was answered.
+            for _ in 0..20 {
+                bad.send("offer", Some("friend"), json!({ "from": name, "late": true })).await;
+            }
+            bad
+        }
+    });
+    friend.wait_for("offer").await; // the traffic runs
+    let revoked = server.revoke(&name).await;
+    assert_eq!(revoked["enforced"], true);
+    // All that the node has written to the friend so far lies before the answer to this ping. What was sent by then
+    // may be in it; what comes later may not.
+    friend.so_far().await;
+    stop.store(true, Ordering::SeqCst);
+    let mut bad = traffic.await.unwrap();
+    for _ in 0..20 {
+        friend.send("offer", Some(&name), json!("late")).await;
+    }
+    let late = friend.so_far().await;
+    assert!(late.iter().all(|message| message["type"] != "offer"), "round {round}: {late:?}");
+    bad.expect_silence().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_answer_nothing_passes_whatever_is_under_way() {
+    let server = TestServer::start_with(&[("MAX_MESSAGES_PER_SECOND", "0")]).await;
+    let mut friend = server.connect("friend").await;
+    friend.register_with(&["events"]).await;
+    for round in 0..20 {
+        hammer(&server, &mut friend, round).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_reaches_a_peer_after_its_revoke_was_answered() {
+    let server = TestServer::start_with(&[("MAX_MESSAGES_PER_SECOND", "0")]).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut friend = server.join("friend").await;
+    for round in 0..20 {
+        let name = format!("bad-{round}");
+        let mut bad = server.connect(&name).await;
+        bad.register().await;
+        stop.store(false, Ordering::SeqCst);
+        let traffic = tokio::spawn({
+            let (stop, name) = (Arc::clone(&stop), name.clone());
+            async move {
+                while !stop.load(Ordering::SeqCst) {
+                    friend.send("offer", Some(&name), json!(0)).await;
+                }
+                friend
+            }
+        });
+        bad.expect("offer").await;
+        server.revoke(&name).await;
+        bad.so_far().await;
+        bad.expect_silence().await;
+        stop.store(true, Ordering::SeqCst);
+        friend = traffic.await.unwrap();
+        bad.expect_silence().await;
+    }
+}
