@@ -116,7 +116,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     bench.timed(&wanted).await?;
-    if wanted("storm") {
+    if wanted("storm") && !arguments.against_itself {
         bench.storm().await?;
     }
     if wanted("memory") {

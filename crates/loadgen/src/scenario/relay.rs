@@ -83,7 +83,9 @@ impl Pairs {
     ) -> anyhow::Result<Cost> {
         let (count, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let mut running = JoinSet::new();
-        for (lane, mut receiver) in self.lanes.iter().cloned().zip(self.receivers.drain(..)) {
+        let width = self.lanes.len();
+        for (number, mut receiver) in self.receivers.drain(..).enumerate() {
+            let Some(lane) = self.lanes.get(number).cloned() else { break };
             let (count, stop) = (Arc::clone(&count), Arc::clone(&stop));
             running.spawn(async move {
                 for _ in 0..window {
@@ -99,7 +101,7 @@ impl Pairs {
                         lane.writer.write(&lane.frame).await?;
                     }
                 }
-                anyhow::Ok(receiver)
+                anyhow::Ok((number, receiver))
             });
         }
         tokio::time::sleep(WARM_UP).await;
@@ -109,8 +111,8 @@ impl Pairs {
         let cost = meter.stop(messages)?;
         stop.store(true, Ordering::Relaxed);
         let ended = tokio::time::timeout(PATIENCE, running.join_all()).await.context("messages were lost")?;
-        self.receivers = ended.into_iter().collect::<anyhow::Result<_>>()?;
-        ensure!(messages > 0, "no message arrived");
+        self.receivers = in_order(ended.into_iter().collect::<anyhow::Result<_>>()?);
+        ensure!(messages > 0 && self.receivers.len() == width, "no message arrived");
         Ok(cost)
     }
 
@@ -139,19 +141,20 @@ impl Pairs {
                     receiver.next().await?.context("the server closed a connection")?;
                     latency.add(nanos(due(turn * width + lane).elapsed()));
                 }
-                anyhow::Ok((receiver, latency))
+                anyhow::Ok((lane, receiver, latency))
             });
         }
         let pacer = tokio::task::spawn_blocking(move || pace(&lanes, per_lane, due, exact));
         let lateness = pacer.await??;
         let ended = tokio::time::timeout(PATIENCE, running.join_all()).await.context("messages were lost")?;
         let cost = meter.stop((per_lane * width) as u64)?;
-        let mut latency = Samples::default();
+        let (mut latency, mut receivers) = (Samples::default(), vec![]);
         for result in ended {
-            let (receiver, samples) = result?;
+            let (number, receiver, samples) = result?;
             latency.merge(&samples);
-            self.receivers.push(receiver);
+            receivers.push((number, receiver));
         }
+        self.receivers = in_order(receivers);
         Ok(Paced { cost, latency, lateness })
     }
 
@@ -168,6 +171,12 @@ impl Pairs {
         }
         Ok(receipts)
     }
+}
+
+/// Tasks end in any order, and each receiver belongs to its lane.
+fn in_order(mut receivers: Vec<(usize, Client)>) -> Vec<Client> {
+    receivers.sort_unstable_by_key(|(number, _)| *number);
+    receivers.into_iter().map(|(_, receiver)| receiver).collect()
 }
 
 /// The sender of an open loop, on a thread of its own so that nothing delays it but the scheduler.
