@@ -1,5 +1,7 @@
 //! Rules of leases, the feed of changes and the hints.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use heliograph_core::authority::Standing;
@@ -113,25 +115,50 @@ pub async fn a_lease_that_comes_back_uses_no_beat_twice(store: Fresh) {
 
 /// Of a change and a renewal at the same moment: either the renewal tells the change, or who made the change
 /// finds the lease and waits for it. Neither would be a gateway that goes on delivering after "enforced".
+///
+/// New gateways renew all the while, so that some renewal meets the very moment of the change.
 pub async fn a_renewal_and_a_change_never_miss_each_other(store: Fresh) {
     for round in 0..60 {
-        let version = store.version().await.unwrap();
-        let id = gateway(&format!("g{round}"));
-        let (changer, renewer) = (store.shared(), store.shared());
-        let change = async move {
-            let made = changer.create_key(key(&format!("k{round}"), &format!("x{round}")), by_admin()).await;
-            made.unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let holders: Vec<_> = (0..6)
+            .map(|n| tokio::spawn(renew_until(done.clone(), store.shared(), format!("g{round}-{n}"))))
+            .collect();
+        let changer = store.shared();
+        let change = tokio::spawn(async move {
+            let new = key(&format!("k{round}"), &format!("x{round}"));
+            changer.create_key(new, by_admin()).await.unwrap();
             changer.leases().await.unwrap()
-        };
-        let holder = id.clone();
-        let renewal = async move { renewer.renew(&holder, version, version).await.unwrap() };
-        let (leases, renewal) = tokio::join!(tokio::spawn(change), tokio::spawn(renewal));
-        let seen_by_waiter = leases.unwrap().iter().any(|row| row.gateway == id);
-        let renewal = renewal.unwrap();
-        let seen_by_holder = renewal.changes.iter().any(|change| change.peer == peer(&format!("x{round}")));
-        assert!(seen_by_waiter || seen_by_holder, "round {round}: missed each other");
-        assert_eq!(seen_by_holder, renewal.version > version);
+        });
+        let waited_for: BTreeSet<_> = change.await.unwrap().into_iter().map(|row| row.gateway).collect();
+        done.store(true, Ordering::Relaxed);
+        for holder in holders {
+            for (gateway, told) in holder.await.unwrap() {
+                // This is the only writer: its change of this round is number `round` + 1.
+                assert!(
+                    told.0 > round || waited_for.contains(&gateway),
+                    "{gateway} and change {round} missed"
+                );
+                store.remove_lease(&gateway, None).await.unwrap();
+            }
+        }
     }
+}
+
+/// Grants lease after lease, and answers up to which version each was told.
+async fn renew_until(
+    done: Arc<AtomicBool>,
+    store: Arc<dyn Store>,
+    name: String,
+) -> Vec<(GatewayId, Version)> {
+    let mut told = vec![];
+    while !done.load(Ordering::Relaxed) {
+        let id = gateway(&format!("{name}-{}", told.len()));
+        let renewal = store.renew(&id, Version(0), Version(0)).await.unwrap();
+        assert_eq!(renewal.changes.len() as u64, renewal.version.0, "a renewal tells all up to its version");
+        told.push((id, renewal.version));
+        tokio::task::yield_now().await;
+    }
+    told
 }
 
 /// A feed that goes on from the version it was told ends up with the log, nothing twice.

@@ -317,9 +317,10 @@ async fn all_pages<T, F: Future<Output = crate::Result<Rows<T>>>>(
     let mut rows = vec![];
     let mut cursor = None;
     loop {
-        let page = list(Page { cursor, limit }).await.unwrap();
+        let page = list(Page { cursor: cursor.clone(), limit }).await.unwrap();
         assert!(page.rows.len() <= limit as usize, "a page is longer than its limit");
         assert!(page.next.is_none() || !page.rows.is_empty(), "an empty page leads on");
+        assert!(page.next.is_none() || page.next != cursor, "a page leads to itself");
         rows.extend(page.rows);
         cursor = page.next;
         if cursor.is_none() {
