@@ -48,3 +48,31 @@ impl<T> Rows<T> {
         Ok(Rows { rows, next: self.next })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_a_default_and_a_bound() {
+        for (limit, rows) in [(0, DEFAULT_PAGE), (1, 1), (MAX_PAGE, MAX_PAGE), (u32::MAX, MAX_PAGE)] {
+            assert_eq!(Page { cursor: None, limit }.rows(), rows);
+        }
+    }
+
+    #[test]
+    fn cursors_read_back() {
+        let page = Page { cursor: Some(peer_cursor("default", "Wohnzimmer, Süd [1]")), limit: 0 };
+        assert_eq!(page.after_peer().unwrap(), ("default".to_owned(), "Wohnzimmer, Süd [1]".to_owned()));
+        assert_eq!(Page::default().after_peer().unwrap(), (String::new(), String::new()));
+        assert_eq!(Page { cursor: Some("7".to_owned()), limit: 0 }.below().unwrap(), Version(7));
+    }
+
+    #[test]
+    fn only_a_page_with_more_behind_it_leads_on() {
+        let cut = |count: u32| Rows::cut((0..count).collect(), 3, u32::to_string);
+        for (count, next) in [(0, None), (3, None), (4, Some("2".to_owned()))] {
+            assert_eq!(cut(count).next, next, "{count} rows");
+        }
+    }
+}
