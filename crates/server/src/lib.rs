@@ -8,9 +8,11 @@ pub mod assemble;
 pub mod config;
 mod cors;
 pub mod lifecycle;
+mod migrate;
 pub mod node;
 pub mod telemetry;
 
 pub use assemble::{assemble, assemble_with_store};
 pub use lifecycle::run;
+pub use migrate::migrate;
 pub use node::{Listeners, Node, Parts};
