@@ -18,7 +18,7 @@ use heliograph_http::{JsonBody, Problem, credential};
 use heliograph_store::{LogEntry, Pairing, Redemption, SecretHash, StoreError};
 use http::{Extensions, HeaderMap};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
@@ -43,7 +43,8 @@ pub(crate) struct Request {
     code: Option<String>,
     #[serde(alias = "name")]
     agent_name: Option<String>,
-    public_key: Option<Value>,
+    /// Left as text: untrusted JSON of any depth is not made into a `Value`.
+    public_key: Option<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -110,7 +111,7 @@ impl Applicant {
             code: normalize_code(code.expose())
                 .map_err(|error| Problem::bad_request("malformed_code", error.to_string()))?,
             name: display_name(request.agent_name.as_deref())?,
-            public_key: request.public_key.as_ref().map(public_key).transpose()?,
+            public_key: request.public_key.as_deref().map(public_key).transpose()?,
             address,
         })
     }
@@ -131,8 +132,8 @@ fn display_name(name: Option<&str>) -> Result<String, Problem> {
     Ok(name.to_owned())
 }
 
-fn public_key(value: &Value) -> Result<String, Problem> {
-    PublicKeyJwk::from_value(value)
+fn public_key(jwk: &RawValue) -> Result<String, Problem> {
+    PublicKeyJwk::parse(jwk.get())
         .map(|key| key.canonical())
         .map_err(|error| Problem::bad_request("bad_public_key", format!("public_key: {error}")))
 }

@@ -5,12 +5,14 @@
 //! only found when the library verifies with it: its interface has no other entrance for public keys. Such a
 //! key passes as text and then verifies nothing, so whoever enrols should show an assertion with it at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -78,13 +80,15 @@ impl PublicKeyJwk {
         if text.len() > MAX_CREDENTIAL_BYTES {
             return Err(JwkError::TooLong);
         }
-        let value = serde_json::from_str(text).map_err(|_| JwkError::NotAnObject)?;
-        Self::from_value(&value)
+        // Not into a `Value`: a string under serde_json's name for raw values is parsed once more by it, each time
+        // with a fresh bound on depth, and a few kilobytes of such strings overflow the stack.
+        let raw: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(text).map_err(|_| JwkError::NotAnObject)?;
+        let members: Map<String, Value> = raw.into_iter().map(|(name, raw)| (name, flat(&raw))).collect();
+        Self::from_members(&members)
     }
 
-    /// Reads a JWK that is JSON already.
-    pub fn from_value(value: &Value) -> Result<Self, JwkError> {
-        let members = value.as_object().ok_or(JwkError::NotAnObject)?;
+    fn from_members(members: &Map<String, Value>) -> Result<Self, JwkError> {
         // First of all: whatever else is wrong, a sender of a private key has to hear it.
         if let Some(private) = PRIVATE_MEMBERS.into_iter().find(|name| members.contains_key(*name)) {
             return Err(JwkError::Private(private));
@@ -185,6 +189,15 @@ impl Key {
             && e != [1]; // everything is its own signature
         if good { Ok(Self::Rsa { n, e }) } else { Err(JwkError::BadRsa) }
     }
+}
+
+/// A string or a list of strings; anything else is of no use in a JWK and becomes null.
+fn flat(raw: &RawValue) -> Value {
+    let text = raw.get();
+    serde_json::from_str::<String>(text)
+        .map(Value::from)
+        .or_else(|_| serde_json::from_str::<Vec<String>>(text).map(Value::from))
+        .unwrap_or(Value::Null)
 }
 
 /// Bits of a number without leading zero bytes.

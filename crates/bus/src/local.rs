@@ -118,9 +118,11 @@ impl Bus for Node {
 
     async fn subscribe(&self, destination: Destination) -> Result<(), BusError> {
         let mut subscribers = lock(&self.hub.subscribers);
-        let ids = subscribers.entry(destination).or_default();
-        if !ids.contains(&self.id) {
-            ids.push(self.id.clone());
+        match subscribers.get_mut(&destination) {
+            Some(ids) if ids.contains(&self.id) => {}
+            Some(ids) => ids.push(self.id.clone()),
+            // Exactly one: nearly every peer is on one node, and there are as many lists as peers.
+            None => drop(subscribers.insert(destination, vec![self.id.clone()])),
         }
         Ok(())
     }

@@ -36,6 +36,8 @@ pub enum Effect<'a> {
     Place,
     /// Give up the place: the peer may no longer be listed.
     Unplace,
+    /// This message may not be written to this client: tell its sender.
+    Return(Signal),
     /// Bring this to `target`; what becomes of it goes to [`Session::on_refused`] when it fails here.
     Relay {
         /// For whom, as the client wrote it.
@@ -406,11 +408,11 @@ impl Session {
 
     fn deliver(&self, signal: Signal, authority: &Authority, now: Instant) -> Step<'static> {
         if !self.is_placed() {
-            return Step::quiet(Outcome::Refused(Undeliverable::Unavailable));
+            return Step { effect: Effect::Return(signal), outcome: Outcome::Refused(Undeliverable::Unavailable) };
         }
         match authority.may_relay(&signal.from.right, &self.peer.right, now) {
             Ok(()) => Step { effect: Effect::Send(ServerMessage::Signal(signal)), outcome: Outcome::Relayed },
-            Err(denial) => Step::quiet(Outcome::Denied(denial)),
+            Err(denial) => Step { effect: Effect::Return(signal), outcome: Outcome::Denied(denial) },
         }
     }
 

@@ -18,8 +18,8 @@ use rand::RngExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 
 use crate::directory::{Handle, Space};
@@ -29,11 +29,10 @@ use crate::outbox::Batch;
 
 /// Eagerly allocated per socket. A usual signaling message and its header fit; longer ones get room as announced.
 const READ_BUFFER: usize = 2 * 1024;
-/// Frames are collected up to this size before they are written.
-const WRITE_BUFFER: usize = 8 * 1024;
-/// Frames above this size are written from their own memory: the WebSocket library would keep its buffer at that
-/// size for the life of the socket, and a list of a mesh of thousands is large.
-const LARGE_FRAME: usize = 4 * 1024;
+/// What the library may hold back of its own frames (pongs, close); ours are written past it.
+const LIBRARY_WRITE_BUFFER: usize = 1024;
+/// A turn is written when it has collected so much, even if more waits.
+const TURN_BYTES: usize = 64 * 1024;
 /// How long the closing handshake may take, and how much of what the client still sends is swallowed meanwhile, so
 /// that it reads our close frame and not a reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -43,8 +42,8 @@ const LINGER_BYTES: usize = 8 * 1024 * 1024;
 pub(crate) fn websocket_config(max_message_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(WRITE_BUFFER + LARGE_FRAME + 1024)
+        .write_buffer_size(0)
+        .max_write_buffer_size(LIBRARY_WRITE_BUFFER)
         .max_message_size(Some(max_message_bytes))
         .max_frame_size(Some(max_message_bytes))
 }
@@ -58,6 +57,32 @@ enum End {
     ByClient,
     /// The connection broke.
     Lost,
+    /// The client did not read, and was cut off in the middle of a frame.
+    Stalled,
+}
+
+/// What has to wait for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cold {
+    Place,
+    Unplace,
+    Health,
+}
+
+/// What a client's frame leads to on its own socket.
+#[derive(Default)]
+struct Answer {
+    frames: Vec<u8>,
+    cold: Option<Cold>,
+}
+
+/// What one turn writes.
+#[derive(Default)]
+struct Turn {
+    frames: Vec<u8>,
+    /// The messages of other peers among the frames.
+    signals: Vec<Signal>,
+    cold: Option<Cold>,
 }
 
 /// The actor.
@@ -76,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         socket: WebSocketStream<S>,
         peer: Arc<heliograph_core::message::Peer>,
         dialect: Dialect,
-    ) -> Result<Self, (WebSocketStream<S>, BusError)> {
+    ) -> Result<Box<Self>, (WebSocketStream<S>, BusError)> {
         let visit = Visit { since_unix_ms: unix_millis(), dialect: dialect.as_str().into() };
         let claim = match gateway.link.presence.claim(&peer.mesh, &peer.id, visit).await {
             Ok(claim) => claim,
@@ -102,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             connection.leave(CloseCode::Unavailable).await;
             return Err((connection.socket, error));
         }
-        Ok(connection)
+        Ok(Box::new(connection))
     }
 
     /// What is sent to this peer and to its mesh has to reach this node before anybody is told of it.
@@ -112,8 +137,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.gateway.link.bus.subscribe(Destination::Peer(peer.mesh.clone(), peer.id.clone())).await
     }
 
-    /// Serves the socket to its end.
-    pub(crate) async fn run(mut self) {
+    /// Serves the socket to its end. The actor is boxed: a future that takes it by value would hold it twice.
+    pub(crate) async fn run(mut self: Box<Self>) {
         let end = self.serve().await;
         // Cold, and larger than all the rest: boxed, so that an idle socket does not carry it.
         Box::pin(self.finish(end)).await;
@@ -133,15 +158,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn on_frame(&mut self, frame: Option<Result<Message, WsError>>) -> Result<(), End> {
+        let answer = self.answer(frame)?;
+        if !answer.frames.is_empty() {
+            self.write(answer.frames).await?;
+        }
+        match answer.cold {
+            Some(cold) => Box::pin(self.carry_out(cold)).await,
+            None => Ok(()),
+        }
+    }
+
+    fn answer(&mut self, frame: Option<Result<Message, WsError>>) -> Result<Answer, End> {
         let now = Instant::now();
         self.session.on_activity(now);
         match frame {
-            Some(Ok(Message::Text(text))) => self.on_text(&Bytes::from(text), now).await,
+            Some(Ok(Message::Text(text))) => self.on_text(&Bytes::from(text), now),
             Some(Ok(Message::Binary(_))) => {
                 let problem = "binary frames are not part of this protocol, send text".to_owned();
-                self.on_malformed(problem, now).await
+                self.on_malformed(problem, now)
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(Answer::default()),
             Some(Ok(Message::Close(_))) => Err(End::ByClient),
             Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => Err(End::Close(CloseCode::TooLarge)),
             Some(Err(WsError::Protocol(_) | WsError::Utf8(_) | WsError::Capacity(_))) => {
@@ -151,30 +187,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    async fn on_text(&mut self, frame: &Bytes, now: Instant) -> Result<(), End> {
+    fn on_text(&mut self, frame: &Bytes, now: Instant) -> Result<Answer, End> {
         let envelope = match self.handle.dialect.decode(frame) {
             Ok(envelope) => envelope,
-            Err(malformed) => return self.on_malformed(malformed.0, now).await,
+            Err(malformed) => return self.on_malformed(malformed.0, now),
         };
         let kind = kind_of(&envelope);
-        let gateway = Arc::clone(&self.gateway);
-        let Step { effect, outcome } =
-            self.session.on_client(envelope, &gateway.authority, &gateway.config.limits, now);
-        let outcome = match effect {
-            Effect::Relay { target, signal } => self.relay(&target, signal).await?,
+        let Gateway { authority, config, .. } = &*self.gateway;
+        let Step { effect, outcome } = self.session.on_client(envelope, authority, &config.limits, now);
+        match effect {
+            Effect::Relay { target, signal } => self.relay(kind, &target, signal),
             effect => {
-                self.carry_out(effect).await?;
-                outcome
+                self.count(kind, outcome);
+                self.sort(effect)
             }
-        };
-        self.count(kind, outcome);
-        Ok(())
+        }
     }
 
-    async fn on_malformed(&mut self, problem: String, now: Instant) -> Result<(), End> {
+    fn on_malformed(&mut self, problem: String, now: Instant) -> Result<Answer, End> {
         let Step { effect, outcome } = self.session.on_malformed(problem, &self.gateway.config.limits, now);
         self.count(MessageKind::Malformed, outcome);
-        self.carry_out(effect).await
+        self.sort(effect)
+    }
+
+    /// Sends a message on its way; what fails at once is told to the sender, if it asked for feedback.
+    fn relay(&mut self, kind: MessageKind, target: &str, signal: Signal) -> Result<Answer, End> {
+        let _span = tracing::trace_span!(target: "heliograph::relay", "relay", kind = kind.as_str()).entered();
+        let id = signal.id.clone();
+        let Err(reason) = self.gateway.relay(&self.space, target, signal) else {
+            self.count(kind, Outcome::Relayed);
+            return Ok(Answer::default());
+        };
+        self.count(kind, Outcome::Refused(reason));
+        let receipt = Receipt { id, target: Box::from(target), failure: Some(reason) };
+        let effect = self.session.on_receipt(receipt);
+        self.sort(effect)
     }
 
     fn count(&self, kind: MessageKind, outcome: Outcome) {
@@ -188,37 +235,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         tracing::debug!(peer = %self.handle.peer.id, ?kind, outcome = outcome.as_str(), "message refused");
     }
 
-    /// Sends a message on its way; what fails at once is told to the sender, if it asked for feedback.
-    async fn relay(&mut self, target: &str, signal: Signal) -> Result<Outcome, End> {
-        let id = signal.id.clone();
-        match self.gateway.relay(&self.space, target, signal) {
-            Ok(()) => Ok(Outcome::Relayed),
-            Err(reason) => {
-                let effect = self.session.on_receipt(Receipt { id, target: Box::from(target), failure: Some(reason) });
-                self.carry_out(effect).await?;
-                Ok(Outcome::Refused(reason))
+    /// What can be encoded at once is; the rest has to wait for others.
+    fn sort(&self, effect: Effect<'_>) -> Result<Answer, End> {
+        let mut answer = Answer::default();
+        match effect {
+            Effect::None | Effect::Relay { .. } | Effect::Return(_) => {}
+            Effect::Send(message) => self.encode(&message, &mut answer.frames),
+            Effect::Pong { payload } => {
+                self.encode(&ServerMessage::Pong { payload, unix_ms: unix_millis() }, &mut answer.frames);
             }
+            Effect::Ping => append_frame(&mut answer.frames, OpCode::Control(Control::Ping), 0),
+            Effect::Close(code) => return Err(End::Close(code)),
+            Effect::Health => answer.cold = Some(Cold::Health),
+            Effect::Place => answer.cold = Some(Cold::Place),
+            Effect::Unplace => answer.cold = Some(Cold::Unplace),
         }
+        Ok(answer)
     }
 
-    async fn carry_out(&mut self, effect: Effect<'_>) -> Result<(), End> {
-        match effect {
-            Effect::None | Effect::Relay { .. } => Ok(()),
-            Effect::Send(message) => self.send_now(&message).await,
-            Effect::Close(code) => Err(End::Close(code)),
-            Effect::Ping => {
-                self.feed(Message::Ping(Bytes::new())).await?;
-                self.flush().await
+    async fn carry_out(&mut self, cold: Cold) -> Result<(), End> {
+        match cold {
+            Cold::Health => {
+                let health = self.gateway.mesh_health(&self.session).await;
+                self.send(&[ServerMessage::MeshHealth(health)]).await
             }
-            Effect::Pong { payload } => {
-                self.send_now(&ServerMessage::Pong { payload, unix_ms: unix_millis() }).await
-            }
-            Effect::Health => {
-                let health = Box::pin(self.gateway.mesh_health(&self.session)).await;
-                self.send_now(&ServerMessage::MeshHealth(health)).await
-            }
-            Effect::Place => Box::pin(self.place()).await,
-            Effect::Unplace => Box::pin(self.unplace()).await,
+            Cold::Place => self.place().await,
+            Cold::Unplace => self.unplace().await,
         }
     }
 
@@ -250,10 +292,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !peer.right.is_approved() {
             return Ok(());
         }
-        if let Some(greeting) = greeting {
-            self.send(&greeting).await?;
+        match greeting {
+            Some(greeting) => self.send(&[greeting, list]).await,
+            None => self.send(&[list]).await,
         }
-        self.send_now(&list).await
     }
 
     async fn unplace(&mut self) -> Result<(), End> {
@@ -264,54 +306,76 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(error) => tracing::warn!(%error, "a revoked peer could not be unlisted yet"),
         }
         match self.session.farewell() {
-            Some(farewell) if peer.right.standing() == Standing::Revoked => self.send_now(&farewell).await,
+            Some(farewell) if peer.right.standing() == Standing::Revoked => self.send(&[farewell]).await,
             _ => Ok(()),
         }
     }
 
-    /// One turn of writing: every message is checked last before it is put into the write buffer, the buffer is
-    /// empty before the turn and written at its end, and the authority feed waits for turns in progress. So no
-    /// frame that was checked before a revoke was acknowledged begins to be written after it.
+    /// Works off what waited: in turns, each written at once.
     async fn on_batch(&mut self, batch: Batch) -> Result<(), End> {
         let Batch { mut mail, tick, close } = batch;
-        let now = Instant::now();
-        self.handle.begin_turn(self.gateway.nanos(now));
-        let mut written = vec![];
-        let result = self.write_mail(&mut mail, &mut written, now).await;
-        self.handle.end_turn();
-        self.account(&written, result.is_ok());
-        for signal in mail.into_iter().filter_map(into_signal) {
-            self.gateway.tell_sender(&signal, &self.handle.peer.id, Some(Undeliverable::Unavailable));
+        while !mail.is_empty() {
+            let result = self.turn(&mut mail).await;
+            if result.is_err() {
+                for signal in mail.into_iter().filter_map(into_signal) {
+                    self.gateway.tell_sender(&signal, &self.handle.peer.id, Some(Undeliverable::Unavailable));
+                }
+                return result;
+            }
         }
-        result?;
         if tick {
-            let effect = self.session.on_tick(&self.gateway.config.limits, now);
+            let effect = self.session.on_tick(&self.gateway.config.limits, Instant::now());
             self.schedule();
-            self.carry_out(effect).await?;
+            let answer = self.sort(effect)?;
+            if !answer.frames.is_empty() {
+                self.write(answer.frames).await?;
+            }
         }
         close.map_or(Ok(()), |code| Err(End::Close(code)))
     }
 
-    async fn write_mail(
-        &mut self,
-        mail: &mut VecDeque<Mail>,
-        written: &mut Vec<Signal>,
-        now: Instant,
-    ) -> Result<(), End> {
-        while let Some(next) = mail.pop_front() {
-            let witness = witness_of(&next);
-            let gateway = Arc::clone(&self.gateway);
-            let Step { effect, outcome } = self.session.on_mail(next, &gateway.authority, now);
-            match (effect, witness) {
-                (Effect::Send(message), witness) => {
-                    written.extend(witness);
-                    self.send(&message).await?;
+    /// One turn of writing: every message is checked last before it is encoded, everything is written at the turn's
+    /// end, and the authority feed waits for turns in progress. So no frame that was checked before a revoke was
+    /// acknowledged begins to be written after it.
+    async fn turn(&mut self, mail: &mut VecDeque<Mail>) -> Result<(), End> {
+        let now = Instant::now();
+        self.handle.begin_turn(self.gateway.nanos(now));
+        let Turn { frames, signals, cold } = self.collect(mail, now);
+        let result = if frames.is_empty() { Ok(()) } else { self.write(frames).await };
+        self.handle.end_turn();
+        self.account(&signals, result.is_ok());
+        result?;
+        match cold {
+            Some(cold) => Box::pin(self.carry_out(cold)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Checks and encodes until the turn is full, or something has to be waited for.
+    fn collect(&mut self, mail: &mut VecDeque<Mail>, now: Instant) -> Turn {
+        let mut turn = Turn::default();
+        while turn.frames.len() < TURN_BYTES
+            && let Some(next) = mail.pop_front()
+        {
+            let Step { effect, outcome } = self.session.on_mail(next, &self.gateway.authority, now);
+            match effect {
+                Effect::Send(message) => {
+                    self.encode(&message, &mut turn.frames);
+                    if let ServerMessage::Signal(signal) = message {
+                        turn.signals.push(signal);
+                    }
                 }
-                (_, Some(signal)) => self.refused_here(&signal, outcome),
-                (effect, None) => self.carry_out(effect).await?,
+                Effect::Return(signal) => self.refused_here(&signal, outcome),
+                Effect::Place => turn.cold = Some(Cold::Place),
+                Effect::Unplace => turn.cold = Some(Cold::Unplace),
+                // The others answer clients and ticks, never mail.
+                Effect::None | Effect::Relay { .. } | Effect::Pong { .. } | Effect::Health | Effect::Ping | Effect::Close(_) => {}
+            }
+            if turn.cold.is_some() {
+                break;
             }
         }
-        self.flush().await
+        turn
     }
 
     fn refused_here(&self, signal: &Signal, outcome: Outcome) {
@@ -327,73 +391,59 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Times and receipts of what was written, or not.
-    fn account(&self, written: &[Signal], arrived: bool) {
-        if written.is_empty() {
+    fn account(&self, signals: &[Signal], arrived: bool) {
+        if signals.is_empty() {
             return;
         }
         let now = Instant::now();
-        for signal in written {
-            let failure = (!arrived).then_some(Undeliverable::Unavailable);
+        for signal in signals {
             if arrived {
                 let taken = now.saturating_duration_since(signal.accepted_at);
-                let path = if signal.via_bus { &self.gateway.metrics.relay_bus } else { &self.gateway.metrics.relay_local };
+                let metrics = &self.gateway.metrics;
+                let path = if signal.via_bus { &metrics.relay_bus } else { &metrics.relay_local };
                 path.observe(taken.as_secs_f64());
             }
+            let failure = (!arrived).then_some(Undeliverable::Unavailable);
             self.gateway.tell_sender(signal, &self.handle.peer.id, failure);
         }
     }
 
-    async fn send_now(&mut self, message: &ServerMessage) -> Result<(), End> {
-        self.send(message).await?;
-        self.flush().await
-    }
-
-    /// Puts a message into the write buffer; a large one is written at once from its own memory.
-    async fn send(&mut self, message: &ServerMessage) -> Result<(), End> {
-        let mut text = vec![];
-        self.handle.dialect.encode(message, &self.handle.peer.id, &mut text);
-        if text.len() > LARGE_FRAME {
-            self.flush().await?;
-            return Box::pin(self.write_large(text)).await;
+    async fn send(&mut self, messages: &[ServerMessage]) -> Result<(), End> {
+        let mut frames = vec![];
+        for message in messages {
+            self.encode(message, &mut frames);
         }
-        // The frame is valid UTF-8: names and JSON text. Sent as a raw frame, it is not checked once more.
-        self.feed(Message::Frame(Frame::message(text, OpCode::Data(Data::Text), true))).await
+        self.write(frames).await
     }
 
-    async fn feed(&mut self, message: Message) -> Result<(), End> {
-        let Self { socket, handle, .. } = self;
-        tokio::select! {
-            biased;
-            fed = socket.feed(message) => fed.map_err(|_| End::Lost),
-            () = handle.outbox.aborted() => Err(End::Close(CloseCode::SlowConsumer)),
-        }
-    }
-
-    async fn flush(&mut self) -> Result<(), End> {
-        let Self { socket, handle, .. } = self;
-        tokio::select! {
-            biased;
-            flushed = socket.flush() => flushed.map_err(|_| End::Lost),
-            () = handle.outbox.aborted() => Err(End::Close(CloseCode::SlowConsumer)),
-        }
-    }
-
-    /// Writes one frame past the library, whose buffer is empty at this point.
-    async fn write_large(&mut self, text: Vec<u8>) -> Result<(), End> {
+    /// Appends a message as a whole text frame.
+    fn encode(&self, message: &ServerMessage, frames: &mut Vec<u8>) {
+        // The header's length depends on the text's, so room for the longest is left and the rest closed up: for
+        // the usual sizes a move of a few hundred bytes, cheaper than a second buffer.
+        let start = frames.len();
+        frames.extend_from_slice(&[0; MAX_HEADER]);
+        self.handle.dialect.encode(message, &self.handle.peer.id, frames);
+        let length = frames.len() - start - MAX_HEADER;
         let mut header = vec![];
-        let frame = FrameHeader { is_final: true, opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
-        frame.format(text.len() as u64, &mut header).map_err(|_| End::Lost)?;
+        append_frame(&mut header, OpCode::Data(Data::Text), length);
+        let gap = start + MAX_HEADER - header.len();
+        frames[gap..gap + header.len()].copy_from_slice(&header);
+        frames.drain(start..gap);
+    }
+
+    /// Writes whole frames past the library, after whatever it still had to write itself (a pong). Nothing is kept
+    /// for the next turn, so an idle socket holds no write buffer, however long the lists were that it once got.
+    async fn write(&mut self, frames: Vec<u8>) -> Result<(), End> {
         let Self { socket, handle, .. } = self;
-        let stream = socket.get_mut();
         let write = async {
-            stream.write_all(&header).await?;
-            stream.write_all(&text).await
+            socket.flush().await.map_err(|_| End::Lost)?;
+            socket.get_mut().write_all(&frames).await.map_err(|_| End::Lost)
         };
         tokio::select! {
             biased;
-            written = write => written.map_err(|_| End::Lost),
-            // Cut off in the middle of a frame, nothing more can be said on this socket.
-            () = handle.outbox.aborted() => Err(End::Lost),
+            written = write => written,
+            // Cut off perhaps in the middle of a frame: nothing more can be said on this socket.
+            () = handle.outbox.aborted() => Err(End::Stalled),
         }
     }
 
@@ -403,22 +453,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.handle.next_due.store(self.gateway.nanos(due), Ordering::Relaxed);
     }
 
-    async fn finish(mut self, end: End) {
-        let code = match end {
-            End::Close(code) => code,
-            End::ByClient | End::Lost => CloseCode::Normal,
+    async fn finish(mut self: Box<Self>, end: End) {
+        let (code, on_wire) = match end {
+            End::Close(code) => (code, code.code()),
+            End::ByClient => (CloseCode::Normal, 1000),
+            End::Lost => (CloseCode::Normal, 1006),
+            End::Stalled => (CloseCode::SlowConsumer, CloseCode::SlowConsumer.code()),
         };
         self.leave(code).await;
-        self.gateway.metrics.closed(match end {
-            End::Close(code) => code.code(),
-            End::ByClient => 1000,
-            End::Lost => 1006,
-        });
+        self.gateway.metrics.closed(on_wire);
         tracing::debug!(peer = %self.handle.peer.id, ?end, "session ended");
         match end {
             End::Close(code) => close(self.socket, code).await,
             End::ByClient => finish_handshake(self.socket).await,
-            End::Lost => {}
+            End::Lost | End::Stalled => {}
         }
     }
 
@@ -473,16 +521,14 @@ fn into_signal(mail: Mail) -> Option<Signal> {
     if let Mail::Signal(signal) = mail { Some(signal) } else { None }
 }
 
-/// What is remembered of a message while it is written: all but its payload.
-fn witness_of(mail: &Mail) -> Option<Signal> {
-    let Mail::Signal(signal) = mail else { return None };
-    Some(Signal {
-        from: Arc::clone(&signal.from),
-        kind: signal.kind.clone(),
-        id: signal.id.clone(),
-        payload: Bytes::new(),
-        ..*signal
-    })
+/// The longest header of a server frame: opcode, length mark, 64-bit length (RFC 6455 §5.2).
+const MAX_HEADER: usize = 10;
+
+/// Appends the header of an unmasked, final frame.
+fn append_frame(out: &mut Vec<u8>, opcode: OpCode, length: usize) {
+    let header = FrameHeader { is_final: true, opcode, ..FrameHeader::default() };
+    let written = header.format(length as u64, out);
+    debug_assert!(written.is_ok(), "writing to a vector cannot fail");
 }
 
 /// Sends a close frame and gives the client a moment to take it.
@@ -518,3 +564,6 @@ async fn swallow<S: AsyncRead + Unpin>(stream: &mut S) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

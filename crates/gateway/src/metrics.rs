@@ -34,7 +34,7 @@ pub(crate) enum MessageKind {
 impl MessageKind {
     const COUNT: usize = 10;
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Register => "register",
             Self::Offer => "offer",

@@ -11,6 +11,7 @@ use heliograph_auth::assertion::{PublicKeyJwk, claimed_subject, verify_assertion
 use heliograph_auth::secret::Purpose;
 use heliograph_auth::token::{Grant, TOKEN_LIFE_SECONDS};
 use heliograph_bus::budget::{Limit, Scope};
+use heliograph_core::authority::Denial;
 use heliograph_core::id::{MeshName, PeerId};
 use heliograph_core::limits;
 use heliograph_core::message::IceServer;
@@ -188,22 +189,24 @@ async fn config(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Resp
 
 /// The authorized peer that asks, if anybody does; a credential that is not good is an error, not a stranger.
 async fn config_peer(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<PeerId>, Problem> {
-    if let Some(token) = bearer(headers) {
-        let peer = crate::upgrade::authenticate(gateway, token).await?;
-        let now = std::time::Instant::now();
-        return match gateway.authority.may_send(&peer.right, now) {
-            Ok(()) => Ok(Some(peer.id.clone())),
-            Err(heliograph_core::authority::Denial::NoLease) => Err(Problem::unavailable(
-                "authorization_unavailable",
-                "this node cannot prove that its view of the pairing state is current",
-            )),
-            Err(_) => Ok(None),
-        };
-    }
-    match identify(gateway, headers).await {
-        ("none", _) => Ok(None),
-        (_, Ok(identity)) => Ok(Some(identity.peer)),
-        (_, Err(problem)) => Err(problem),
+    let peer = match bearer(headers) {
+        Some(token) => crate::upgrade::authenticate(gateway, token).await?,
+        None => match identify(gateway, headers).await {
+            ("none", _) => return Ok(None),
+            (_, identity) => {
+                let Identity { mesh, peer, .. } = identity?;
+                gateway.peer(&mesh, &peer).await?
+            }
+        },
+    };
+    // Good credentials are not enough: a device that waits for its approval has some.
+    match gateway.authority.may_send(&peer.right, std::time::Instant::now()) {
+        Ok(()) => Ok(Some(peer.id.clone())),
+        Err(Denial::NoLease) => Err(Problem::unavailable(
+            "authorization_unavailable",
+            "this node cannot prove that its view of the pairing state is current",
+        )),
+        Err(_) => Ok(None),
     }
 }
 

@@ -9,10 +9,9 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use heliograph_auth::token::Claims;
 use heliograph_bus::budget::{Limit, Scope};
 use heliograph_core::close::CloseCode;
-use heliograph_core::id::Version;
+use heliograph_core::id::{MeshName, PeerId, Version};
 use heliograph_core::message::{ClientMessage, Peer};
 use heliograph_core::rate::Rate;
 use heliograph_http::credential::{bearer, header};
@@ -171,7 +170,7 @@ pub(crate) async fn authenticate(gateway: &Gateway, token: &str) -> Result<Arc<P
         tracing::debug!(%error, "token refused");
         Problem::unauthorized("invalid_token", format!("the token is not valid: {error}"))
     })?;
-    let peer = gateway.peer(&claims).await?;
+    let peer = gateway.peer(&claims.mesh, &claims.peer).await?;
     if !peer.right.standing().may_connect() {
         return Err(Problem::forbidden("not_allowed", "this peer may not connect"));
     }
@@ -179,14 +178,14 @@ pub(crate) async fn authenticate(gateway: &Gateway, token: &str) -> Result<Arc<P
 }
 
 impl Gateway {
-    /// The peer of `claims`, its right read from the store if it is not known here.
+    /// A peer, its right read from the store if it is not known here.
     ///
     /// The value is in the directory before the store is read, so that a change which is committed after the read
     /// finds it there: whichever comes last has the higher version and stays.
-    pub(crate) async fn peer(&self, claims: &Claims) -> Result<Arc<Peer>, Problem> {
-        let peer = self.directory.space(&claims.mesh).intern(&claims.peer);
+    pub(crate) async fn peer(&self, mesh: &MeshName, id: &PeerId) -> Result<Arc<Peer>, Problem> {
+        let peer = self.directory.space(mesh).intern(id);
         if peer.right.version() == Version(0) {
-            match self.store.peer(&claims.mesh, &claims.peer).await {
+            match self.store.peer(mesh, id).await {
                 Ok(record) => {
                     peer.right.apply(record.version, record.state.standing());
                     self.directory.hold(Arc::clone(&peer), Instant::now());
@@ -210,7 +209,7 @@ impl Pending {
         }
     }
 
-    async fn establish(self, gateway: Arc<Gateway>) -> Option<(Connection<TcpStream>, Permits)> {
+    async fn establish(self, gateway: Arc<Gateway>) -> Option<(Box<Connection<TcpStream>>, Permits)> {
         let upgraded = self.on_upgrade.await.ok()?;
         let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
         let config = connection::websocket_config(gateway.config.limits.max_message_bytes);

@@ -140,7 +140,7 @@ fn canonical_text_has_the_public_members_only() {
         decorated["use"] = json!("sig");
         decorated["key_ops"] = json!(["verify"]);
         decorated["ext"] = json!(true);
-        let key = PublicKeyJwk::from_value(&decorated).unwrap();
+        let key = parse_value(&decorated).unwrap();
         assert_eq!(key, parse(text));
         assert_eq!(parse(&key.canonical()), key);
         assert_eq!(serde_json::from_str::<Value>(&key.canonical()).unwrap(), key.to_value());
@@ -161,7 +161,7 @@ fn private_keys_are_refused_unseen() {
         }
     }
     // Even when nothing else is right, and when the value is null.
-    assert_eq!(PublicKeyJwk::from_value(&json!({"kty": "oct", "k": null})), Err(JwkError::Private("k")));
+    assert_eq!(parse_value(&json!({"kty": "oct", "k": null})), Err(JwkError::Private("k")));
 }
 
 #[test]
@@ -180,20 +180,20 @@ fn other_types_of_keys_are_refused() {
         json!({"kty": "OKP", "crv": "Ed25519", "x": x, "alg": "ES256"}),
         json!({"kty": "EC", "crv": "P-256", "x": x, "y": x, "alg": "ECDH-ES"}),
     ] {
-        assert_eq!(PublicKeyJwk::from_value(&value), Err(JwkError::Unsupported), "{value}");
+        assert_eq!(parse_value(&value), Err(JwkError::Unsupported), "{value}");
     }
     for value in [
         json!({"kty": "OKP", "crv": "Ed25519", "x": x, "use": "enc"}),
         json!({"kty": "OKP", "crv": "Ed25519", "x": x, "key_ops": ["deriveKey"]}),
         json!({"kty": "OKP", "crv": "Ed25519", "x": x, "key_ops": "verify"}),
     ] {
-        assert_eq!(PublicKeyJwk::from_value(&value), Err(JwkError::NotForSignatures), "{value}");
+        assert_eq!(parse_value(&value), Err(JwkError::NotForSignatures), "{value}");
     }
 }
 
 #[test]
 fn damaged_members_are_refused() {
-    let of = |value: Value| PublicKeyJwk::from_value(&value).unwrap_err();
+    let of = |value: Value| parse_value(&value).unwrap_err();
     let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
     let ec = |y: Value| json!({"kty": "EC", "crv": "P-256", "x": x, "y": y});
     assert_eq!(of(json!({"kty": "EC", "crv": "P-256", "x": x})), JwkError::BadMember("y"));
@@ -241,7 +241,7 @@ fn check_rsa(n: &[u8], e: &[u8], good: bool) {
 fn point_off_the_curve_verifies_nothing() {
     let mut value: Value = serde_json::from_str(EC_KEY).unwrap();
     value["y"] = value["x"].clone();
-    let key = PublicKeyJwk::from_value(&value).unwrap();
+    let key = parse_value(&value).unwrap();
     assert_eq!(verify_assertion(EC_JWT, &key, NOW), Err(TokenError::BadSignature));
 }
 
@@ -266,8 +266,8 @@ proptest! {
     #[test]
     fn any_text_is_a_key_or_refused(text in "\\PC{0,60}", crv in "P-256|Ed25519", x in "[A-Za-z0-9_-]{40,46}") {
         let _ = PublicKeyJwk::parse(&text);
-        let _ = PublicKeyJwk::from_value(&json!({"kty": "EC", "crv": crv, "x": x, "y": text}));
-        if let Ok(key) = PublicKeyJwk::from_value(&json!({"kty": "OKP", "crv": crv, "x": x})) {
+        let _ = parse_value(&json!({"kty": "EC", "crv": crv, "x": x, "y": text}));
+        if let Ok(key) = parse_value(&json!({"kty": "OKP", "crv": crv, "x": x})) {
             prop_assert_eq!(parse(&key.canonical()), key);
         }
     }
@@ -280,7 +280,7 @@ proptest! {
             (Algorithm::EdDsa, ed25519_pem(number))
         };
         let jwk = SigningKey::from_pem("k", &pem).unwrap().jwk().unwrap();
-        let key = PublicKeyJwk::from_value(&jwk).unwrap();
+        let key = parse_value(&jwk).unwrap();
         let jwt = forge(&json!({"alg": algorithm.as_str()}), &claims(), &private(algorithm, &pem), algorithm);
         prop_assert!(verify_assertion(&jwt, &key, NOW).is_ok());
     }
@@ -302,10 +302,28 @@ fn device(number: u8, claims: &Value) -> String {
 }
 
 fn key(number: u8) -> PublicKeyJwk {
-    PublicKeyJwk::from_value(&SigningKey::from_pem("k", &ed25519_pem(number)).unwrap().jwk().unwrap())
+    parse_value(&SigningKey::from_pem("k", &ed25519_pem(number)).unwrap().jwk().unwrap())
         .unwrap()
 }
 
 fn parse(text: &str) -> PublicKeyJwk {
     PublicKeyJwk::parse(text).unwrap()
+}
+
+fn parse_value(value: &Value) -> Result<PublicKeyJwk, JwkError> {
+    PublicKeyJwk::parse(&value.to_string())
+}
+
+/// serde_json reads a string under this name as JSON of its own, with a fresh bound on depth: a few kilobytes
+/// of them overflowed the stack of whoever made them into a `Value`.
+#[test]
+fn nested_raw_values_do_not_overflow_the_stack() {
+    let mut text = "null".to_owned();
+    while text.len() < 2_000 {
+        text = json!({ "$serde_json::private::RawValue": text }).to_string();
+    }
+    let whole = format!(r#"{{"kty":"EC","x":{text}}}"#);
+    let on_a_small_stack = std::thread::Builder::new().stack_size(128 * 1024);
+    let parsed = on_a_small_stack.spawn(move || PublicKeyJwk::parse(&whole)).unwrap().join().unwrap();
+    assert!(parsed.is_err());
 }

@@ -148,6 +148,7 @@ fn effect_shown(effect: &Effect<'_>) -> String {
         Effect::Send(message) => message_shown(message),
         Effect::Place => "place".to_owned(),
         Effect::Unplace => "unplace".to_owned(),
+        Effect::Return(signal) => format!("return to {}", signal.from.id),
         Effect::Relay { target, .. } => format!("relay to {target}"),
         Effect::Health => "health".to_owned(),
         Effect::Pong { payload } => format!("pong {}", String::from_utf8_lossy(payload)),
@@ -318,9 +319,9 @@ fn every_mail_at_every_stage() {
         "signal",
         |world| world.hears(Mail::Signal(world.signal())),
         [
-            "nothing: unavailable",
-            "nothing: unavailable",
-            "nothing: unavailable",
+            "return to other: unavailable",
+            "return to other: unavailable",
+            "return to other: unavailable",
             "signal from other: relayed",
             "signal from other: relayed",
         ],
@@ -500,7 +501,7 @@ fn without_a_lease_nothing_is_relayed_and_the_sender_may_try_again() {
     world.lose_lease();
     let refused = "undeliverable authorization_unavailable: authorization_unavailable";
     assert_eq!(world.says(directed(Kind::Offer)), refused);
-    assert_eq!(world.hears(Mail::Signal(world.signal())), "nothing: authorization_unavailable");
+    assert_eq!(world.hears(Mail::Signal(world.signal())), "return to other: authorization_unavailable");
     assert_eq!(world.says(ClientMessage::MeshHealth), "health: accepted");
     world.authority.renewed(world.now, TERM);
     assert_eq!(world.says(directed(Kind::Offer)), "relay to other: relayed");
@@ -521,7 +522,7 @@ fn a_revoked_peer_is_mute_before_it_hears_of_it() {
     let mut world = World::at(Stage::Placed(NEW));
     world.stands(Standing::Revoked);
     assert_eq!(world.says(directed(Kind::Offer)), "undeliverable unavailable: unauthorized");
-    assert_eq!(world.hears(Mail::Signal(world.signal())), "nothing: unauthorized");
+    assert_eq!(world.hears(Mail::Signal(world.signal())), "return to other: unauthorized");
 }
 
 #[test]
@@ -531,7 +532,7 @@ fn what_is_queued_is_checked_again_before_it_is_written() {
         let queued = Mail::Signal(world.signal());
         let other = Arc::clone(&world.other);
         world.set(&other.right, standing);
-        assert_eq!(world.hears(queued), "nothing: unauthorized", "{standing:?}");
+        assert_eq!(world.hears(queued), "return to other: unauthorized", "{standing:?}");
     }
 }
 

@@ -203,7 +203,12 @@ impl Rules {
                     self.may_be_sent(&farewell)?;
                 }
             }
-            Effect::None | Effect::Health | Effect::Pong { .. } | Effect::Ping | Effect::Close(_) => {}
+            Effect::None
+            | Effect::Return(_)
+            | Effect::Health
+            | Effect::Pong { .. }
+            | Effect::Ping
+            | Effect::Close(_) => {}
         }
         Ok(())
     }
@@ -275,6 +280,7 @@ fn random_events_reach_every_effect() {
         "place",
         "pong",
         "relay",
+        "return",
         "revoked",
         "signal",
         "undeliverable",
