@@ -1,6 +1,7 @@
 //! The server's HTTP interface, as commands need it.
 
 use std::fmt::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,8 @@ use ureq::http::{Method, Request, Response};
 use crate::cli::ServerArgs;
 use crate::failure::Failure;
 
+/// Where `heliograph dev` listens.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -41,7 +44,8 @@ pub(crate) struct Answer {
 impl Api {
     /// The server that the flags name.
     pub(crate) fn new(args: &ServerArgs) -> Result<Self, Failure> {
-        let server = args.server.trim().trim_end_matches('/');
+        let named = args.server.clone().or_else(|| variable("HELIOGRAPH_SERVER"));
+        let server = named.as_deref().unwrap_or(DEFAULT_SERVER).trim().trim_end_matches('/');
         if !server.starts_with("http://") && !server.starts_with("https://") {
             return Err(Failure::usage(format!(
                 "--server {server:?} is not an address; write it like http://127.0.0.1:8080"
@@ -211,7 +215,8 @@ impl std::error::Error for Refusal {}
 fn refusal(status: u16, problem: &Value, retry_after: Option<&str>) -> Refusal {
     let detail = ["detail", "error", "title"].iter().find_map(|member| problem[*member].as_str());
     let mut text = detail.map_or_else(|| format!("the server answered with status {status}"), str::to_owned);
-    if let Some(current) = problem["current_status"].as_str() {
+    let current = problem["current_status"].as_str().filter(|current| !text.contains(current));
+    if let Some(current) = current {
         _ = write!(text, "; it is {current}");
     }
     match (status, retry_after) {
@@ -250,15 +255,30 @@ fn is_local(server: &str) -> bool {
     ["localhost", "127.", "[::1]"].iter().any(|local| host.starts_with(local))
 }
 
+/// The key that the flags give, else the environment.
 fn key(args: &ServerArgs) -> Result<Option<Secret>, Failure> {
-    let text = match (&args.key, &args.key_file) {
-        (Some(key), _) => key.clone(),
-        (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| {
+    let (key, file) = match (&args.key, &args.key_file) {
+        (None, None) => (variable("HELIOGRAPH_KEY"), variable("HELIOGRAPH_KEY_FILE").map(PathBuf::from)),
+        (key, file) => (key.clone(), file.clone()),
+    };
+    let text = match (key, file) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::usage(
+                "HELIOGRAPH_KEY and HELIOGRAPH_KEY_FILE are both set; keep one of them",
+            ));
+        }
+        (Some(key), None) => key,
+        (None, Some(path)) => std::fs::read_to_string(&path).map_err(|error| {
             Failure::usage(format!("cannot read the key file {}: {error}", path.display()))
         })?,
         (None, None) => return Ok(None),
     };
     Ok(Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new))
+}
+
+/// A variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// A value as a part of a path or query.
@@ -281,6 +301,8 @@ mod tests {
 
     #[test]
     fn refusals_say_what_to_do() {
+        let told = json!({"detail": "it is revoked", "current_status": "revoked"});
+        assert_eq!(refusal(409, &told, None).text, "it is revoked");
         let problem = json!({"detail": "no", "code": "conflict", "current_status": "revoked"});
         assert_eq!(refusal(409, &problem, None).text, "no; it is revoked [409 conflict]");
         assert_eq!(refusal(429, &json!({"error": "slow"}), Some("7")).text, "slow; try again in 7 s");

@@ -73,8 +73,8 @@ impl Default for Command {
 /// Where the configuration is.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ConfigArgs {
-    /// TOML file; its keys are in docs/configuration.md
-    #[arg(long, value_name = "FILE", env = "HELIOGRAPH_CONFIG")]
+    /// TOML file; or `HELIOGRAPH_CONFIG`. Its keys are in docs/configuration.md
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Any setting that is no secret; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -141,14 +141,14 @@ impl NodeArgs {
 /// Which server to ask, and as whom.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
-    /// The server's address
-    #[arg(long, value_name = "URL", env = "HELIOGRAPH_SERVER", default_value = "http://127.0.0.1:8080")]
-    pub(crate) server: String,
-    /// An API key of role admin
-    #[arg(long, value_name = "KEY", env = "HELIOGRAPH_KEY", hide_env_values = true)]
+    /// The server's address; or `HELIOGRAPH_SERVER` [default: http://127.0.0.1:8080]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// An API key of role admin; better `HELIOGRAPH_KEY`, since other users see command lines
+    #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
-    /// A file with the key
-    #[arg(long, value_name = "FILE", env = "HELIOGRAPH_KEY_FILE", conflicts_with = "key")]
+    /// A file with the key; or `HELIOGRAPH_KEY_FILE`
+    #[arg(long, value_name = "FILE", conflicts_with = "key")]
     pub(crate) key_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]

@@ -170,6 +170,34 @@ fn a_server_that_is_away_is_told_with_exit_code_1() {
 }
 
 #[test]
+fn an_empty_variable_is_not_set() {
+    let empty = [
+        ("HELIOGRAPH_CONFIG", ""),
+        ("HELIOGRAPH_SERVER", ""),
+        ("HELIOGRAPH_KEY", ""),
+        ("HELIOGRAPH_KEY_FILE", ""),
+    ];
+    assert_eq!(stdout(&["config", "check"], &empty), "the configuration is good for `heliograph dev`\n");
+    check_failure(&["peer", "list"], &empty, 2, &["this needs an API key"]);
+}
+
+#[test]
+fn keys_come_from_files() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"ak_filed\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let (server, requests) = fake_server(vec![(200, r#"{"peers": []}"#)]);
+    assert_eq!(
+        stdout(&["peer", "list"], &[("HELIOGRAPH_SERVER", &server), ("HELIOGRAPH_KEY_FILE", path)]),
+        "no peers\n"
+    );
+    assert_eq!(requests.recv().unwrap().key.unwrap(), "ak_filed");
+    let both = [("HELIOGRAPH_KEY", "k"), ("HELIOGRAPH_KEY_FILE", path)];
+    check_failure(&["peer", "list"], &both, 2, &["are both set"]);
+    check_failure(&["peer", "list", "--key-file", "nowhere"], &[], 2, &["cannot read the key file nowhere"]);
+}
+
+#[test]
 fn the_reference_is_printed() {
     assert!(stdout(&["docs", "configuration"], &[]).starts_with("# Configuration\n"));
     assert!(stdout(&["docs", "toml"], &[]).contains("\n#lease_term = \"3s\"\n"));
@@ -389,6 +417,7 @@ fn key_file() -> tempfile::NamedTempFile {
 /// A request as a [`fake_server`] saw it.
 struct Request {
     line: String,
+    key: Option<String>,
     body: serde_json::Value,
 }
 
@@ -427,7 +456,8 @@ fn read_request(stream: &TcpStream) -> Request {
     let length = header("content-length:").map_or(0, |length| length.trim().parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    Request { line: lines.swap_remove(0), body: serde_json::from_slice(&body).unwrap_or_default() }
+    let key = header("x-api-key:").map(|key| key.trim().to_owned());
+    Request { line: lines.swap_remove(0), key, body: serde_json::from_slice(&body).unwrap_or_default() }
 }
 
 #[test]
