@@ -208,6 +208,9 @@ impl Metrics {
         for limit in [Limit::Upgrades, Limit::RedeemFailures, Limit::AuthFailures] {
             self.rate_limited.with_label_values(&[limit.as_str()]);
         }
+        for limit in ["messages", "sockets_per_address", "unauthenticated", "unauthenticated_per_address"] {
+            self.rate_limited.with_label_values(&[limit]);
+        }
     }
 
     /// `heliograph_rate_limited_total{limit}`, which others count into as well.

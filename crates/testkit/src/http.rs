@@ -89,7 +89,9 @@ impl Api {
     /// Any request. Panics when the connection fails: tests that expect that use sockets.
     pub async fn request(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
         let mut head = vec![format!("{method} {path} HTTP/1.1"), format!("host: {}", self.address)];
-        head.push("connection: close".to_owned());
+        if self.headers.iter().all(|(name, _)| name != "connection") {
+            head.push("connection: close".to_owned());
+        }
         head.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
         if body.is_some() {
             head.push("content-type: application/json".to_owned());

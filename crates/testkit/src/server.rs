@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::access::{ADMIN_KEY, Access};
+use crate::eventually;
 
 /// Settings as environment variables without their prefix: `("MAX_MESSAGE_BYTES", "1000")`.
 pub type Settings<'a> = &'a [(&'a str, &'a str)];
@@ -85,7 +86,9 @@ impl TestServer {
     /// Stops the node and starts it again on its data, at another address.
     pub async fn restart(&mut self) {
         self.stop().await;
-        let node = serve(self.settings.clone(), None).await;
+        // The old node's tasks let go of the data in their own time.
+        let settings = &self.settings;
+        let node = eventually("the data is free", async || try_serve(settings.clone(), None).await.ok()).await;
         self.access = Access { address: node.public_address(), ops: node.ops_address() };
         self.node = Some(node);
     }
@@ -118,15 +121,18 @@ pub(crate) fn environment(data: &Path, settings: Settings<'_>) -> Vec<(String, S
 }
 
 async fn serve(environment: Vec<(String, String)>, store: Option<Arc<dyn Store>>) -> Node {
+    try_serve(environment, store).await.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+async fn try_serve(environment: Vec<(String, String)>, store: Option<Arc<dyn Store>>) -> anyhow::Result<Node> {
     let sources = Sources { file: None, environment, flags: vec![] };
     let config = Config::load(Mode::Dev, &sources).unwrap_or_else(|problems| panic!("{problems}"));
     let listeners = Listeners { public: listener().await, ops: listener().await, admin: None };
     let assembled = match store {
-        Some(store) => assemble_with_store(Mode::Dev, config, store).await,
-        None => assemble(Mode::Dev, config).await,
+        Some(store) => assemble_with_store(Mode::Dev, config, store).await?,
+        None => assemble(Mode::Dev, config).await?,
     };
-    let assembled = assembled.unwrap_or_else(|error| panic!("{error:#}"));
-    Node::serve(listeners, assembled.parts).unwrap_or_else(|error| panic!("{error}"))
+    Ok(Node::serve(listeners, assembled.parts)?)
 }
 
 async fn listener() -> TcpListener {

@@ -32,9 +32,9 @@ async fn an_invited_device_becomes_a_peer() {
 
     let pending = server.admin().get("/api/pairing/pending").await.expect(200);
     assert_eq!((&pending[0]["id"], &pending[0]["agent_name"]), (&json!(paired.id), &json!("kitchen")));
-    let approved =
-        server.admin().post(&format!("/api/pairing/{}/approve", paired.id), &json!({ "deliver": "device" }));
-    assert_eq!(approved.await.expect(200)["status"], "approved");
+    let path = format!("/api/pairing/{}/approve", paired.id);
+    let approved = server.admin().post(&path, &json!({ "deliver": "device" })).await.expect(200);
+    assert_eq!((&approved["status"], approved.get("device_token")), (&json!("approved"), None));
     assert_eq!(server.admin().get("/api/pairing/pending").await.expect(200), json!([]));
 
     let token = text(&status(&server, &paired).await, "device_token");

@@ -7,6 +7,7 @@ use heliograph_testkit::client::ALL;
 use heliograph_testkit::jwt::{SECRET, hand_signed};
 use heliograph_testkit::{MeshClient, TestServer, eventually, text};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 #[tokio::test]
 async fn a_revoke_mutes_both_directions_and_tells_the_counterparts() {
@@ -173,79 +174,74 @@ async fn messages_that_wait_for_a_revoked_peer_or_come_from_it_are_not_delivered
     assert!(arrived < sent, "{arrived} of {sent} arrived, {delivered} were written");
 }
 
-/// One round: traffic in both directions while the revoke is under way.
-async fn hammer(server: &TestServer, friend: &mut MeshClient, round: usize) {
-    let name = format!("bad-{round}");
-    let mut bad = server.connect(&name).await;
-    bad.register().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let traffic = tokio::spawn({
-        let (stop, name) = (Arc::clone(&stop), name.clone());
-        async move {
-            let mut sent = 0u64;
-            while !stop.load(Ordering::SeqCst) {
-                let payload = json!({ "from": name, "n": sent });
-                bad.send("offer", Some("friend"), payload).await;
-                sent += 1;
+/// Sends offers until it is told to stop. From the moment on that `answered` is set they say that they are late.
+struct Traffic {
+    answered: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<MeshClient>,
+}
+
+impl Traffic {
+    fn start(mut from: MeshClient, to: &str) -> Self {
+        let (answered, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (late, end, to) = (Arc::clone(&answered), Arc::clone(&stop), to.to_owned());
+        let task = tokio::spawn(async move {
+            while !end.load(Ordering::SeqCst) {
+                from.send("offer", Some(&to), json!({ "late": late.load(Ordering::SeqCst) })).await;
             }
-            // And more, certainly after the revoke was answered.
             for _ in 0..20 {
-                bad.send("offer", Some("friend"), json!({ "from": name, "late": true })).await;
+                from.send("offer", Some(&to), json!({ "late": true })).await;
             }
-            bad
-        }
-    });
-    friend.wait_for("offer").await; // the traffic runs
-    let revoked = server.revoke(&name).await;
-    assert_eq!(revoked["enforced"], true);
-    // All that the node has written to the friend so far lies before the answer to this ping. What was sent by then
-    // may be in it; what comes later may not.
-    friend.so_far().await;
-    stop.store(true, Ordering::SeqCst);
-    let mut bad = traffic.await.unwrap();
-    for _ in 0..20 {
-        friend.send("offer", Some(&name), json!("late")).await;
+            from
+        });
+        Self { answered, stop, task }
     }
-    let late = friend.so_far().await;
-    assert!(late.iter().all(|message| message["type"] != "offer"), "round {round}: {late:?}");
-    bad.expect_silence().await;
+
+    async fn stop(self) -> MeshClient {
+        self.stop.store(true, Ordering::SeqCst);
+        self.task.await.unwrap()
+    }
+}
+
+/// Revokes `peer` while `traffic` reaches `target`; then nothing more may reach it.
+async fn revoke_under_fire(server: &TestServer, traffic: Traffic, target: &mut MeshClient, peer: &str) -> MeshClient {
+    target.wait_for("offer").await; // it runs
+    let report = server.revoke(peer).await;
+    traffic.answered.store(true, Ordering::SeqCst);
+    assert_eq!(report["enforced"], true);
+    // What was written before the answer lies before the answer to this ping.
+    let before = target.so_far().await;
+    assert!(before.iter().all(|message| message["payload"]["late"] != true), "{peer}: sent late and delivered");
+    for _ in 0..3 {
+        let after = target.so_far().await;
+        assert!(after.iter().all(|message| message["type"] != "offer"), "{peer}: {} came late", after.len());
+    }
+    let sender = traffic.stop().await;
+    let after = target.so_far().await;
+    assert!(after.iter().all(|message| message["type"] != "offer"), "{peer}: {} came late", after.len());
+    sender
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_the_answer_nothing_passes_whatever_is_under_way() {
+async fn after_the_answer_nothing_comes_from_the_revoked_peer() {
     let server = TestServer::start_with(&[("MAX_MESSAGES_PER_SECOND", "0")]).await;
-    let mut friend = server.connect("friend").await;
-    friend.register_with(&["events"]).await;
+    let mut friend = server.join_fully("friend").await;
     for round in 0..20 {
-        hammer(&server, &mut friend, round).await;
+        let name = format!("bad-{round}");
+        let traffic = Traffic::start(server.join(&name).await, "friend");
+        let mut bad = revoke_under_fire(&server, traffic, &mut friend, &name).await;
+        bad.expect_silence().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_reaches_a_peer_after_its_revoke_was_answered() {
+async fn after_the_answer_nothing_comes_to_the_revoked_peer() {
     let server = TestServer::start_with(&[("MAX_MESSAGES_PER_SECOND", "0")]).await;
-    let stop = Arc::new(AtomicBool::new(false));
     let mut friend = server.join("friend").await;
     for round in 0..20 {
         let name = format!("bad-{round}");
-        let mut bad = server.connect(&name).await;
-        bad.register().await;
-        stop.store(false, Ordering::SeqCst);
-        let traffic = tokio::spawn({
-            let (stop, name) = (Arc::clone(&stop), name.clone());
-            async move {
-                while !stop.load(Ordering::SeqCst) {
-                    friend.send("offer", Some(&name), json!(0)).await;
-                }
-                friend
-            }
-        });
-        bad.expect("offer").await;
-        server.revoke(&name).await;
-        bad.so_far().await;
-        bad.expect_silence().await;
-        stop.store(true, Ordering::SeqCst);
-        friend = traffic.await.unwrap();
-        bad.expect_silence().await;
+        let mut bad = server.join(&name).await;
+        let traffic = Traffic::start(friend, &name);
+        friend = revoke_under_fire(&server, traffic, &mut bad, &name).await;
     }
 }
