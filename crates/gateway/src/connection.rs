@@ -17,7 +17,7 @@ use heliograph_wire::Dialect;
 use rand::RngExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
@@ -180,6 +180,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(Answer::default()),
             Some(Ok(Message::Close(_))) => Err(End::ByClient),
             Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => Err(End::Close(CloseCode::TooLarge)),
+            // The connection broke: nobody reads what we would answer.
+            Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Err(End::Lost),
             Some(Err(WsError::Protocol(_) | WsError::Utf8(_) | WsError::Capacity(_))) => {
                 Err(End::Close(CloseCode::ProtocolError))
             }

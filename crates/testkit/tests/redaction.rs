@@ -1,26 +1,31 @@
 //! Nothing that is secret or private is in the log, however much is logged.
 
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
 use heliograph_testkit::client::ALL;
 use heliograph_testkit::jwt::SECRET;
-use heliograph_testkit::{ADMIN_KEY, Dial, NodeProcess, eventually, text};
+use heliograph_testkit::{ADMIN_KEY, Access, Dial, NodeProcess, Paired, TestServer, eventually, text};
 use serde_json::json;
 use tempfile::TempDir;
+use tracing_subscriber::fmt::MakeWriter;
 
 const TURN_SECRET: &str = "marked-turn-secret";
+const SETTINGS: [(&str, &str); 6] = [
+    ("LOG", "trace"),
+    ("LOG_FORMAT", "json"),
+    ("SIGNING_SECRET", SECRET),
+    ("TURN_URLS", "turn:turn.example"),
+    ("TURN_SECRET", TURN_SECRET),
+    ("MAX_MESSAGE_BYTES", "5000"),
+];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_secret_and_no_payload_is_ever_logged() {
-    let data = TempDir::new().unwrap();
-    let settings = [
-        ("LOG", "trace"),
-        ("LOG_FORMAT", "json"),
-        ("SIGNING_SECRET", SECRET),
-        ("TURN_URLS", "turn:turn.example"),
-        ("TURN_SECRET", TURN_SECRET),
-        ("MAX_MESSAGE_BYTES", "5000"),
-    ];
-    let node = NodeProcess::start(env!("CARGO_BIN_EXE_heliograph-testnode"), data.path(), &settings).await;
-    let mut secrets: Vec<(&str, String)> = vec![
+/// What must not be logged, and a name for it.
+type Secrets = Vec<(&'static str, String)>;
+
+/// A bit of everything, with `marked` in whatever is private. Answers the secrets that it was given.
+async fn flow(node: &Access) -> Secrets {
+    let mut secrets: Secrets = vec![
         ("the admin key", ADMIN_KEY.to_owned()),
         ("the signing secret", SECRET.to_owned()),
         ("the TURN secret", TURN_SECRET.to_owned()),
@@ -36,7 +41,7 @@ async fn no_secret_and_no_payload_is_ever_logged() {
     let code = node.invite().await;
     keep("an invite code", &code);
     keep("a part of an invite code", code.split('-').next_back().unwrap());
-    let paired = heliograph_testkit::Paired::of(&node.redeem(&code, "device").await.expect(200));
+    let paired = Paired::of(&node.redeem(&code, "device").await.expect(200));
     keep("a claim token", &paired.claim);
     keep("a token of a claim", &node.token_of_claim(&paired).await);
     let approved = node.decide(&paired.id, "approve").await.expect(200);
@@ -92,12 +97,64 @@ async fn no_secret_and_no_payload_is_ever_logged() {
     })
     .await;
 
-    let log = node.kill().await;
-    assert!(log.lines().count() > 20 && log.contains("keyed"), "a log worth looking at, down to its details:\n{log}");
+    secrets
+}
+
+fn assert_clean(log: &str, secrets: Secrets) {
+    assert!(log.lines().count() > 10 && log.contains("keyed"), "a log worth looking at, down to its details:\n{log}");
     let marked: Vec<&str> = log.lines().filter(|line| line.to_lowercase().contains("marked")).collect();
     assert!(marked.is_empty(), "{marked:#?}");
     for (what, secret) in secrets {
         let found: Vec<&str> = log.lines().filter(|line| line.contains(&secret)).collect();
         assert!(found.is_empty(), "{what} is in the log: {found:#?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_a_node_holds_no_secret_and_no_payload() {
+    let data = TempDir::new().unwrap();
+    let node = NodeProcess::start(env!("CARGO_BIN_EXE_heliograph-testnode"), data.path(), &SETTINGS).await;
+    let secrets = flow(&node).await;
+    assert_clean(&node.kill().await, secrets);
+}
+
+/// Everything that is traced in this process, unfiltered.
+#[derive(Clone, Default)]
+struct Everything(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Everything {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Everything {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_and_no_span_carries_one_even_before_the_log_is_redacted() {
+    let everything = Everything::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
+        .with_ansi(false)
+        .with_writer(everything.clone())
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let mut server = TestServer::start_with(&SETTINGS).await;
+    let secrets = flow(&server).await;
+    server.stop().await;
+    let log = String::from_utf8_lossy(&everything.0.lock().unwrap()).into_owned();
+    assert!(log.contains("TRACE"), "{log}");
+    assert_clean(&log, secrets);
 }

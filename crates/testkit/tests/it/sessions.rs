@@ -157,3 +157,14 @@ async fn the_same_name_in_two_meshes_is_two_peers() {
     blue.expect_silence().await;
     assert_eq!(sessions(&server).await, 2.0);
 }
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_counted_as_one() {
+    let server = TestServer::start().await;
+    let mut witness = server.join_fully("witness").await;
+    drop(server.join("a").await);
+    witness.wait_for("peer_left").await;
+    let closes = async |code: u16| server.metric(&format!("heliograph_session_closes_total{{code=\"{code}\"}}")).await;
+    eventually("1006 is counted", async || (closes(1006).await == 1.0).then_some(())).await;
+    assert_eq!((closes(1000).await, closes(1002).await), (0.0, 0.0));
+}
