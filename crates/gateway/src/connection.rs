@@ -467,7 +467,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         tracing::debug!(peer = %self.handle.peer.id, ?end, "session ended");
         match end {
             End::Close(code) => close(self.socket, code).await,
-            End::ByClient => finish_handshake(self.socket).await,
+            // Its close frame is answered by the flush; nothing of it comes after.
+            End::ByClient => drop(tokio::time::timeout(LINGER, self.socket.flush()).await),
             End::Lost | End::Stalled => {}
         }
     }
@@ -540,18 +541,12 @@ pub(crate) async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSock
     if !matches!(sent, Ok(Ok(()))) {
         return;
     }
-    finish_handshake(socket).await;
-}
-
-async fn finish_handshake<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>) {
-    let handshake = async {
-        // Flushes our close frame, which answers the client's where it came first.
-        let _already_closed = socket.flush().await;
-        let mut stream = socket.into_inner();
+    let mut stream = socket.into_inner();
+    let end = async {
         let _already_shut = stream.shutdown().await;
         swallow(&mut stream).await;
     };
-    let _stood_still = tokio::time::timeout(LINGER, handshake).await;
+    let _stood_still = tokio::time::timeout(LINGER, end).await;
 }
 
 /// Reads until the client closes, so that the kernel does not answer its last bytes with a reset, which would

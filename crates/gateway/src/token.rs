@@ -134,6 +134,10 @@ fn lookup_failed(error: &StoreError) -> Problem {
 async fn by_api_key(gateway: &Gateway, key: &str) -> Result<Identity, Problem> {
     let hash = gateway.hasher.hash(Purpose::ApiKey, bounded(key)?);
     let key = gateway.store.key_of_secret(&hash).await.map_err(|error| lookup_failed(&error))?;
+    let peer = gateway.peer(&key.mesh, &key.peer).await?;
+    if !peer.right.standing().may_connect() {
+        return Err(refused());
+    }
     Ok(Identity { mesh: key.mesh, peer: key.peer, role: key.role })
 }
 
@@ -143,6 +147,7 @@ async fn by_device_token(gateway: &Gateway, token: &str) -> Result<Identity, Pro
     if record.state != PairingState::Approved {
         return Err(refused());
     }
+    gateway.remember(&record);
     Ok(Identity { mesh: record.mesh, peer: record.peer, role: record.role })
 }
 

@@ -16,7 +16,7 @@ use heliograph_core::message::{ClientMessage, Peer};
 use heliograph_core::rate::Rate;
 use heliograph_http::credential::{bearer, header};
 use heliograph_http::{ClientAddress, Problem};
-use heliograph_store::StoreError;
+use heliograph_store::{PeerRecord, StoreError};
 use heliograph_wire::Dialect;
 use http::header::{CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -73,7 +73,7 @@ async fn prepare(
 ) -> Result<(Pending, Response), Problem> {
     let limits = &gateway.config.limits;
     let rate = Rate::per_second(limits.max_upgrades_per_second, limits.max_upgrades_per_second);
-    if !gateway.link.budget.take(Limit::Upgrades, Scope::of(address), rate).await {
+    if !rate.is_off() && !gateway.link.budget.take(Limit::Upgrades, Scope::of(address), rate).await {
         gateway.metrics.limited(Limit::Upgrades.as_str());
         return Err(Problem::too_many("upgrades", 1));
     }
@@ -184,20 +184,29 @@ impl Gateway {
     /// finds it there: whichever comes last has the higher version and stays.
     pub(crate) async fn peer(&self, mesh: &MeshName, id: &PeerId) -> Result<Arc<Peer>, Problem> {
         let peer = self.directory.space(mesh).intern(id);
-        if peer.right.version() == Version(0) {
-            match self.store.peer(mesh, id).await {
-                Ok(record) => {
-                    peer.right.apply(record.version, record.state.standing());
-                    self.directory.hold(Arc::clone(&peer), Instant::now());
-                }
-                Err(StoreError::NotFound) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "a peer could not be looked up");
-                    return Err(Problem::unavailable("storage_unavailable", "the pairing state cannot be read now"));
-                }
+        if peer.right.version() > Version(0) {
+            return Ok(peer);
+        }
+        match self.store.peer(mesh, id).await {
+            Ok(record) => Ok(self.remember(&record)),
+            Err(StoreError::NotFound) => Ok(peer),
+            Err(error) => {
+                tracing::warn!(%error, "a peer could not be looked up");
+                Err(Problem::unavailable("storage_unavailable", "the pairing state cannot be read now"))
             }
         }
-        Ok(peer)
+    }
+
+    /// Fills in the right of a peer that was read from the store, and keeps it current for a while: who exchanges a
+    /// credential connects next, and needs no second read then.
+    pub(crate) fn remember(&self, record: &PeerRecord) -> Arc<Peer> {
+        let peer = self.directory.space(&record.mesh).intern(&record.peer);
+        let new_here = peer.right.version() == Version(0);
+        peer.right.apply(record.version, record.state.standing());
+        if new_here {
+            self.directory.hold(Arc::clone(&peer), Instant::now());
+        }
+        peer
     }
 }
 
