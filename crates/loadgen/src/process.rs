@@ -28,6 +28,10 @@ pub struct Server {
     pub started_in: Duration,
 }
 
+/// What an ended server stored; it goes with this.
+#[derive(Debug)]
+pub struct Data(TempDir);
+
 impl Drop for Server {
     fn drop(&mut self) {
         // Ended already, or it ends now; its data goes either way.
@@ -60,12 +64,16 @@ impl Server {
     }
 
     /// Starts the product in embedded mode with `peers` enrolled and rate limits off, and waits until it is ready.
-    pub async fn product(program: &Path, peers: &[Peer]) -> anyhow::Result<Self> {
+    ///
+    /// Enrolling thousands takes a while, so a server may take over the `data` of an earlier one
+    /// ([`Self::into_data`]) that had the same peers.
+    pub async fn product(program: &Path, peers: &[Peer], data: Option<&Data>) -> anyhow::Result<Self> {
         let begun = Instant::now();
         let directory = tempfile::tempdir()?;
+        if let Some(Data(earlier)) = data {
+            copy(&earlier.path().join("data"), &directory.path().join("data"))?;
+        }
         let (listen, ops) = (free_address()?, free_address()?);
-        let keys = directory.path().join("api_keys.json");
-        std::fs::write(&keys, key_file(peers))?;
         let log = std::fs::File::create(directory.path().join("log"))?;
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -79,7 +87,6 @@ impl Server {
             .args(["dev", "--listen", &listen.to_string(), "--ops-listen", &ops.to_string()])
             .arg("--data-dir")
             .arg(directory.path().join("data"))
-            .env("HELIOGRAPH_API_KEYS_FILE", &keys)
             .env("HELIOGRAPH_SIGNING_SECRET", SECRET)
             .env("HELIOGRAPH_MAX_MESSAGES_PER_SECOND", "0")
             .env("HELIOGRAPH_MAX_UPGRADES_PER_SECOND", "0")
@@ -87,12 +94,24 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
+        if data.is_none() {
+            let keys = directory.path().join("api_keys.json");
+            std::fs::write(&keys, key_file(peers))?;
+            command.env("HELIOGRAPH_API_KEYS_FILE", &keys);
+        }
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let mut server = Self::around(child, Dialect::Mesh { secret: SECRET.to_owned() }, listen)?;
         server.directory = directory;
         server.until_ready(ops, begun).await?;
         server.started_in = begun.elapsed();
         Ok(server)
+    }
+
+    /// Ends the process and keeps what it stored. It is not asked to stop: what it answered for is on disk.
+    pub fn into_data(mut self) -> anyhow::Result<Data> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(Data(std::mem::replace(&mut self.directory, tempfile::tempdir()?)))
     }
 
     fn around(child: Child, dialect: Dialect, address: SocketAddr) -> anyhow::Result<Self> {
@@ -122,6 +141,18 @@ impl Server {
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
+}
+
+/// Copies the files of a folder; a data directory has no folders in it.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 /// An address that nobody listens on, as far as one can know.

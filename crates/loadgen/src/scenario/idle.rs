@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::side_by_side;
+use super::{close_all, side_by_side};
 use crate::peers::Peer;
 use crate::procfs::Memory;
 use crate::target::{Manner, Target};
 
 /// Joins under way at any time.
 const WIDTH: usize = 16;
+/// Peers that come and go before anything is measured.
+const WARM_UP: usize = 100;
 
 /// Memory per socket at some number of them, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,6 +33,7 @@ pub async fn run(
     steps: &[usize],
     settle: Duration,
 ) -> anyhow::Result<Vec<PerSocket>> {
+    warm_up(target, peers, settle).await?;
     let before = Memory::of(target.pid)?;
     let mut idle = JoinSet::new();
     let mut results = vec![];
@@ -52,4 +55,13 @@ pub async fn run(
         });
     }
     Ok(results)
+}
+
+/// A few peers come and go: what a process takes once, such as pages of its program, is not the sockets' memory.
+pub(crate) async fn warm_up(target: &Target, peers: &[Peer], settle: Duration) -> anyhow::Result<()> {
+    let first = &peers[..peers.len().min(WARM_UP)];
+    let work = async |(index, peer)| target.join(peer, index, Manner::Plain).await;
+    close_all(side_by_side(first.iter().enumerate(), WIDTH, work).await?).await?;
+    tokio::time::sleep(settle).await;
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 
+use super::idle::warm_up;
 use super::{close_all, side_by_side};
 use crate::peers::Peer;
 use crate::procfs::Memory;
@@ -29,6 +30,7 @@ pub async fn run(
     rounds: usize,
     settle: Duration,
 ) -> anyhow::Result<Vec<Wave>> {
+    warm_up(target, peers, settle).await?;
     let idle = Memory::of(target.pid)?.rss;
     let mut waves = vec![];
     for _ in 0..rounds {
