@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -60,29 +61,53 @@ fn admit(stream: TcpStream, address: SocketAddr, app: &Router, listening: &Arc<L
     };
     let (app, listening) = (app.clone(), Arc::clone(listening));
     tokio::spawn(async move {
-        if prepare(&stream).is_err() {
+        // Small frames must not wait for each other. A peer that vanished is noticed by the deadlines of HTTP and by
+        // the pings of the socket, so the kernel's keepalive is not needed.
+        if stream.set_nodelay(true).is_err() {
             return;
         }
         let first_byte = stream.readable();
         if !matches!(tokio::time::timeout(listening.limits.first_byte_deadline, first_byte).await, Ok(Ok(()))) {
             return; // silent: not one byte was believed, so none is answered
         }
-        http(stream, address, app, &listening, Arc::new(permit)).await;
+        // Boxed, and gone when the socket's own life begins: an idle socket's task must not be as large as HTTP.
+        let after = Box::pin(http(stream, address, app, &listening, Arc::new(permit))).await;
+        if let Some(session) = after.take() {
+            session.await;
+        }
     });
 }
 
-/// Small frames must not wait for each other, and a peer that vanished must be noticed.
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+/// What is to run on a connection when HTTP has ended on it with an upgrade: in the same task, so that no other
+/// thread has to be woken for it.
+#[derive(Clone, Default)]
+pub struct AfterHttp(Arc<Mutex<Option<Session>>>);
+
+type Session = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl AfterHttp {
+    pub(crate) fn run(&self, session: impl Future<Output = ()> + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(session));
+    }
+
+    fn take(&self) -> Option<Session> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
-async fn http(stream: TcpStream, address: SocketAddr, app: Router, listening: &Listening, permit: Arc<Permit>) {
+async fn http(
+    stream: TcpStream,
+    address: SocketAddr,
+    app: Router,
+    listening: &Listening,
+    permit: Arc<Permit>,
+) -> AfterHttp {
+    let after = AfterHttp::default();
     let service = hyper::service::service_fn(|mut request: http::Request<Incoming>| {
         let client = listening.trusted_proxies.client(address, request.headers());
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(Arc::clone(&permit));
+        request.extensions_mut().insert(after.clone());
         app.clone().oneshot(request.map(axum::body::Body::new))
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -91,17 +116,18 @@ async fn http(stream: TcpStream, address: SocketAddr, app: Router, listening: &L
         .header_read_timeout(listening.limits.header_deadline)
         .max_buf_size(limits::MAX_HEADER_BYTES);
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    tokio::pin!(connection);
+    let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = &mut connection => result,
         () = listening.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            connection.as_mut().await
         }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "connection ended with an error");
     }
+    after
 }
 
 /// Counts connections and sockets against their bounds.

@@ -27,7 +27,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::{Message, protocol::Role};
 
-use crate::accept::{Permit, SocketPermit};
+use crate::accept::{AfterHttp, Permit, SocketPermit};
 use crate::connection::{self, Connection};
 use crate::gateway::{Gateway, unix_seconds};
 
@@ -41,11 +41,12 @@ pub const TOKEN_SUBPROTOCOL: &str = "heliograph.token.";
 pub async fn mesh(
     State(gateway): State<Arc<Gateway>>,
     Extension(address): Extension<ClientAddress>,
+    Extension(after): Extension<AfterHttp>,
     request: Request,
 ) -> Response {
     match prepare(&gateway, address, request).await {
         Ok((pending, response)) => {
-            gateway.tasks.spawn(pending.run(Arc::clone(&gateway)));
+            after.run(pending.run(Arc::clone(&gateway)));
             response
         }
         Err(problem) => {
