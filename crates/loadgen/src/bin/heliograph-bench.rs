@@ -31,6 +31,9 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PAIRS: usize = 100;
 /// Peers of the servers on which time is measured; costs must not grow with them, so there are many.
 const PEERS: usize = 10_000;
+/// Of them, those that exchanged their keys for tokens on the measured node, as a device does before it connects;
+/// the rest come unknown.
+const KNOWN: usize = 4_000;
 /// Peers per mesh.
 const PER_MESH: usize = 10;
 /// Messages of a pair under way in the closed loop that lets servers put several into one write.
@@ -261,6 +264,9 @@ impl Bench {
         }
         let peers = Meshes::Many.peers();
         let product = self.start(Meshes::Many).await?;
+        if !self.against_itself {
+            join::exchanges(product.target(), &peers[..KNOWN], false).await?;
+        }
         let bare = Server::bare(&self.bare)?;
         let turns = [(Side::Product, product.target()), (Side::Bare, bare.target())];
         if wanted("relay") {
@@ -270,13 +276,13 @@ impl Bench {
             self.latency(turns, &peers).await?;
         }
         if wanted("setup") {
-            self.setups(turns, &peers).await?;
+            self.setups(turns, &peers[..KNOWN]).await?;
         }
         if wanted("join") {
             self.joins(turns, &peers).await?;
         }
         if wanted("tokens") && !self.against_itself {
-            self.tokens(product.target(), &peers).await?;
+            self.tokens(product.target(), &peers[..KNOWN]).await?;
         }
         Ok(())
     }
@@ -365,17 +371,26 @@ impl Bench {
 
     async fn joins(&mut self, turns: Turns<'_>, peers: &[Peer]) -> anyhow::Result<()> {
         let (mut join, mut rate, mut leave) = (Both::default(), Both::default(), Both::default());
-        let peers = &peers[..self.scale.joins.min(peers.len())];
+        let mut unknown = Both::default();
+        let (known, strangers) = peers.split_at(KNOWN.min(peers.len()));
+        let known = &known[..self.scale.joins.min(known.len())];
         for round in 1..=self.scale.rounds {
             eprintln!("joins, round {round} of {}", self.scale.rounds);
+            // Nobody is unknown twice.
+            let share = strangers.len() / self.scale.rounds;
+            let strangers = &strangers[(round - 1) * share..round * share];
             for (side, target) in turns {
-                let coming = join::run(target, peers).await?;
+                unknown.add(side, join::run(target, strangers).await?.join.cpu_us);
+            }
+            for (side, target) in turns {
+                let coming = join::run(target, known).await?;
                 join.add(side, coming.join.cpu_us);
                 rate.add(side, coming.join.per_second);
                 leave.add(side, coming.leave.cpu_us);
             }
         }
         self.row(("join_cpu", "CPU per join", "µs"), join, None);
+        self.row(("join_cpu_unknown", "CPU per join, the node never heard of the peer", "µs"), unknown, None);
         self.row(("join_rate", "joins", "1/s"), rate, None);
         self.row(("leave_cpu", "CPU per leave", "µs"), leave, None);
         Ok(())
