@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::client::{ALL, Dial, MeshClient};
+use crate::eventually;
 use crate::http::{Answer, Api};
 
 /// The admin key of every test node.
@@ -44,6 +45,11 @@ impl Access {
     /// A caller on the ops listener.
     pub fn ops(&self) -> Api {
         Api::new(self.ops)
+    }
+
+    /// Waits until the node relays: without its first lease it does not.
+    pub async fn wait_until_ready(&self) {
+        eventually("ready", async || (self.ops().get("/readyz").await.status == 200).then_some(())).await;
     }
 
     /// The metrics page.

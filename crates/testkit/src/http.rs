@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::dial_tcp;
+use crate::client::{SocketOptions, dial_tcp};
 use crate::in_time;
 
 /// What a request was answered.
@@ -110,7 +110,7 @@ pub async fn exchange(address: SocketAddr, request: &[u8]) -> String {
 }
 
 async fn exchange_from(address: SocketAddr, from: Option<IpAddr>, request: &[u8]) -> String {
-    let mut stream = dial_tcp(address, from, None).await;
+    let mut stream = dial_tcp(address, SocketOptions { from, ..SocketOptions::default() }).await;
     let mut answer = vec![];
     let talk = async {
         // Whoever is refused early may find the connection closed under its hands; what was answered counts.

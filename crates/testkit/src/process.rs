@@ -51,7 +51,10 @@ impl NodeProcess {
         });
         let out = out.unwrap_or_else(|| panic!("no stdout"));
         match in_time("the node serves", addresses(out)).await {
-            Some(access) => Self { child, access, log },
+            Some(access) => {
+                access.wait_until_ready().await;
+                Self { child, access, log }
+            }
             None => panic!("the node did not start: {}", log.await.unwrap_or_default()),
         }
     }

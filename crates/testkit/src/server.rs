@@ -10,7 +10,7 @@ use heliograph_server::{Listeners, Node, assemble, assemble_with_store};
 use heliograph_store::Store;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::access::{ADMIN_KEY, Access};
 use crate::eventually;
@@ -63,6 +63,7 @@ impl TestServer {
         let settings = environment(data.path(), settings);
         let node = serve(settings.clone(), store).await;
         let access = Access { address: node.public_address(), ops: node.ops_address() };
+        access.wait_until_ready().await;
         Self { node: Some(node), access, settings, data }
     }
 
@@ -88,8 +89,10 @@ impl TestServer {
         self.stop().await;
         // The old node's tasks let go of the data in their own time.
         let settings = &self.settings;
-        let node = eventually("the data is free", async || try_serve(settings.clone(), None).await.ok()).await;
+        let node =
+            eventually("the data is free", async || try_serve(settings.clone(), None).await.ok()).await;
         self.access = Access { address: node.public_address(), ops: node.ops_address() };
+        self.access.wait_until_ready().await;
         self.node = Some(node);
     }
 }
@@ -124,10 +127,13 @@ async fn serve(environment: Vec<(String, String)>, store: Option<Arc<dyn Store>>
     try_serve(environment, store).await.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-async fn try_serve(environment: Vec<(String, String)>, store: Option<Arc<dyn Store>>) -> anyhow::Result<Node> {
+async fn try_serve(
+    environment: Vec<(String, String)>,
+    store: Option<Arc<dyn Store>>,
+) -> anyhow::Result<Node> {
     let sources = Sources { file: None, environment, flags: vec![] };
     let config = Config::load(Mode::Dev, &sources).unwrap_or_else(|problems| panic!("{problems}"));
-    let listeners = Listeners { public: listener().await, ops: listener().await, admin: None };
+    let listeners = Listeners { public: listener(), ops: listener(), admin: None };
     let assembled = match store {
         Some(store) => assemble_with_store(Mode::Dev, config, store).await?,
         None => assemble(Mode::Dev, config).await?,
@@ -135,6 +141,12 @@ async fn try_serve(environment: Vec<(String, String)>, store: Option<Arc<dyn Sto
     Ok(Node::serve(listeners, assembled.parts)?)
 }
 
-async fn listener() -> TcpListener {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap_or_else(|error| panic!("a port: {error}"))
+/// As the product listens: with room for hundreds that connect at the same moment.
+fn listener() -> TcpListener {
+    let listen = || {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        socket.listen(4096)
+    };
+    listen().unwrap_or_else(|error| panic!("a port: {error}"))
 }

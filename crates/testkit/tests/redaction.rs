@@ -101,7 +101,10 @@ async fn flow(node: &Access) -> Secrets {
 }
 
 fn assert_clean(log: &str, secrets: Secrets) {
-    assert!(log.lines().count() > 10 && log.contains("keyed"), "a log worth looking at, down to its details:\n{log}");
+    assert!(
+        log.lines().count() > 10 && log.contains("keyed"),
+        "a log worth looking at, down to its details:\n{log}"
+    );
     let marked: Vec<&str> = log.lines().filter(|line| line.to_lowercase().contains("marked")).collect();
     assert!(marked.is_empty(), "{marked:#?}");
     for (what, secret) in secrets {

@@ -32,7 +32,18 @@ async fn assert_malformed(frame: &str) {
 async fn malformed_json() {
     let server = TestServer::start().await;
     let (mut new, mut old) = two(&server).await;
-    for frame in ["", " ", "{", "nonsense", "{\"type\":\"offer\"", "{'type':'offer'}", "\u{0}", "{}}", "nul", "{\"type\":}"] {
+    for frame in [
+        "",
+        " ",
+        "{",
+        "nonsense",
+        "{\"type\":\"offer\"",
+        "{'type':'offer'}",
+        "\u{0}",
+        "{}}",
+        "nul",
+        "{\"type\":}",
+    ] {
         new.send_text(frame).await;
         assert_eq!(new.expect("error").await["payload"]["code"], "malformed", "{frame:?}");
         old.send_text(frame).await;
@@ -76,9 +87,13 @@ async fn a_missing_target() {
     let server = TestServer::start().await;
     let (mut new, mut old) = two(&server).await;
     for kind in ["offer", "answer", "ice_candidate"] {
-        new.send_text(&json!({ "type": kind, "peer_id": "new", "target_id": null, "id": "1" }).to_string()).await;
+        new.send_text(&json!({ "type": kind, "peer_id": "new", "target_id": null, "id": "1" }).to_string())
+            .await;
         let answer = new.expect("undeliverable").await;
-        assert_eq!((&answer["payload"]["reason"], &answer["payload"]["id"]), (&json!("malformed"), &json!("1")));
+        assert_eq!(
+            (&answer["payload"]["reason"], &answer["payload"]["id"]),
+            (&json!("malformed"), &json!("1"))
+        );
         old.send(kind, None, json!({})).await;
     }
     old.expect_silence().await;
@@ -176,7 +191,8 @@ async fn a_spoofed_sender_reaches_nobody() {
     let server = TestServer::start().await;
     let (mut new, mut old) = two(&server).await;
     for claimed in ["old", "registry", "", "NEW", "new "] {
-        let spoofed = json!({ "type": "offer", "peer_id": claimed, "target_id": "old", "payload": "spoofed" });
+        let spoofed =
+            json!({ "type": "offer", "peer_id": claimed, "target_id": "old", "payload": "spoofed" });
         new.send_text(&spoofed.to_string()).await;
         assert_eq!(new.expect("error").await["payload"]["code"], "wrong_sender", "{claimed}");
     }
@@ -217,7 +233,8 @@ async fn garbage_instead_of_a_request() {
     ];
     for bytes in garbage {
         let answer = exchange_and_close(&server, bytes).await;
-        let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 505");
+        let refused =
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 505");
         assert!(refused, "{:?}: {answer}", String::from_utf8_lossy(bytes));
     }
     server.join("a").await.expect_silence().await;
@@ -254,7 +271,8 @@ async fn upgrades_that_are_none_are_told_so() {
         api.get(&path).await.status
     };
     let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-    let (upgrade, connection, version) = (("upgrade", "websocket"), ("connection", "close, Upgrade"), ("sec-websocket-version", "13"));
+    let (upgrade, connection, version) =
+        (("upgrade", "websocket"), ("connection", "close, Upgrade"), ("sec-websocket-version", "13"));
     assert_eq!(ask(&[]).await, 426);
     assert_eq!(ask(&[connection, upgrade, key]).await, 426, "no version");
     assert_eq!(ask(&[connection, upgrade, key, ("sec-websocket-version", "8")]).await, 426);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use heliograph_testkit::jwt::{SECRET, hand_signed};
 use heliograph_testkit::server::write_keys;
 use heliograph_testkit::{Access, MeshClient, NodeProcess, TestServer, eventually};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Barrier;
 
@@ -20,7 +20,7 @@ const NO_LIMITS: [(&str, &str); 4] = [
 
 /// Opens a socket for `peer-{i}` and waits until its session stands: an older one of this peer is out of all lists.
 async fn stand_ready(access: &Access, i: usize, token: &str) -> MeshClient {
-    let mut client = access.open(&format!("peer-{i}"), token).await;
+    let mut client = access.dial(token).reset_on_drop().open(&format!("peer-{i}")).await.unwrap();
     client.expect_silence().await;
     client
 }
@@ -74,8 +74,12 @@ async fn events_and_first_lists_together_introduce_each_pair_once_to_each_side()
             let mut client = stand_ready(&access, i, &token).await;
             barrier.wait().await;
             let list = client.register_with(&["events", "roles"]).await;
-            let mut known: Vec<(String, Value)> =
-                list["roles"].as_object().unwrap().iter().map(|(peer, role)| (peer.clone(), role.clone())).collect();
+            let mut known: Vec<(String, Value)> = list["roles"]
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(|(peer, role)| (peer.clone(), role.clone()))
+                .collect();
             while known.len() < PEERS - 1 {
                 let joined = client.expect("peer_joined").await["payload"].clone();
                 known.push((joined["peer"].as_str().unwrap().to_owned(), joined["role"].clone()));
@@ -98,32 +102,27 @@ async fn events_and_first_lists_together_introduce_each_pair_once_to_each_side()
     }
 }
 
-/// All peers join at once and leave again; how many were introduced, and the memory while they were there.
-async fn come_and_go(node: &NodeProcess, peers: usize) -> (usize, f64) {
-    let barrier = Arc::new(Barrier::new(peers + 1));
+/// All peers join at once and leave again; how many introductions there were.
+async fn come_and_go(node: &Access, peers: usize) -> usize {
+    let barrier = Arc::new(Barrier::new(peers));
     let tasks: Vec<_> = (0..peers)
         .map(|i| {
-            let (access, barrier, token) = (**node, Arc::clone(&barrier), hand_signed(&format!("peer-{i}")));
+            let (access, barrier, token) = (*node, Arc::clone(&barrier), hand_signed(&format!("peer-{i}")));
             tokio::spawn(async move {
                 let mut client = stand_ready(&access, i, &token).await;
                 barrier.wait().await;
                 let list = first_list(&mut client).await;
-                barrier.wait().await;
                 barrier.wait().await;
                 client.close().await;
                 list.len()
             })
         })
         .collect();
-    barrier.wait().await;
-    barrier.wait().await;
-    let memory = node.resident_bytes().await;
-    barrier.wait().await;
     let mut introduced = 0;
     for task in tasks {
         introduced += task.await.unwrap();
     }
-    (introduced, memory)
+    introduced
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,11 +132,9 @@ async fn a_thousand_at_once_all_get_their_lists_and_leave_nothing_behind() {
     let keys = write_keys(data.path(), PEERS);
     let settings = [&NO_LIMITS[..], &[("API_KEYS_FILE", &keys)]].concat();
     let node = NodeProcess::start(env!("CARGO_BIN_EXE_heliograph-testnode"), data.path(), &settings).await;
-    let idle = node.resident_bytes().await;
-    let mut peaks = vec![];
     let mut afterwards = vec![];
-    for _ in 0..3 {
-        let (introduced, peak) = come_and_go(&node, PEERS).await;
+    for _ in 0..5 {
+        let introduced = come_and_go(&node, PEERS).await;
         assert_eq!(introduced, PEERS * (PEERS - 1) / 2);
         eventually("all sessions are over", async || {
             let sessions = node.metric(r#"heliograph_sessions{dialect="mesh"}"#).await;
@@ -145,9 +142,10 @@ async fn a_thousand_at_once_all_get_their_lists_and_leave_nothing_behind() {
             (sessions == 0.0 && connections <= 1.0).then_some(())
         })
         .await;
-        peaks.push(peak);
         afterwards.push(node.resident_bytes().await);
     }
-    eprintln!("idle {idle}, with {PEERS} peers {peaks:?}, after {afterwards:?}");
-    assert_eq!(json!(0), json!(0));
+    // The allocator keeps some of what the first ones needed, and uses it again. 8 KB for each session that was
+    // would be 24 MB more after three further rounds.
+    let growth = afterwards[4] - afterwards[1];
+    assert!(growth < 16e6, "{afterwards:?}");
 }

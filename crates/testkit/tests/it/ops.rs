@@ -34,7 +34,8 @@ async fn ready(server: &Access) -> (u16, Value) {
 async fn a_node_becomes_ready_and_stays_alive() {
     let mut server = TestServer::start().await;
     eventually("it is ready", async || (ready(&server).await.0 == 200).then_some(())).await;
-    eventually("it has started", async || (server.ops().get("/startupz").await.status == 200).then_some(())).await;
+    eventually("it has started", async || (server.ops().get("/startupz").await.status == 200).then_some(()))
+        .await;
     assert_eq!(server.ops().get("/livez").await.status, 200);
     server.stop().await;
     assert!(tokio::net::TcpStream::connect(server.ops).await.is_err(), "and then it is gone");
@@ -157,11 +158,16 @@ async fn a_node_that_loses_its_lease_relays_nothing_keeps_its_sockets_and_recove
     wait_for_lease(&server, false).await;
     assert_eq!(ready(&server).await.0, 503);
     assert_eq!(server.ops().get("/livez").await.status, 200, "liveness depends on nothing");
-    eventually("the gauge", async || (server.metric("heliograph_authorization_fail_closed").await == 1.0).then_some(()))
-        .await;
+    eventually("the gauge", async || {
+        (server.metric("heliograph_authorization_fail_closed").await == 1.0).then_some(())
+    })
+    .await;
     a.send_with_id("offer", "b", json!("without a lease"), "1").await;
     let refused = a.expect("undeliverable").await;
-    assert_eq!((&refused["payload"]["reason"], &refused["payload"]["id"]), (&json!("authorization_unavailable"), &json!("1")));
+    assert_eq!(
+        (&refused["payload"]["reason"], &refused["payload"]["id"]),
+        (&json!("authorization_unavailable"), &json!("1"))
+    );
     old.send("offer", Some("b"), json!("without a lease")).await;
     old.expect_silence().await;
     b.expect_silence().await;

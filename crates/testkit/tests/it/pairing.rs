@@ -19,6 +19,16 @@ fn said(answer: &Answer) -> (u16, String) {
     (answer.status, answer.text.clone())
 }
 
+/// Waits until the node that serves the sockets has applied the decision.
+async fn applied_here(server: &Access, paired: &Paired) {
+    let peer = server.admin().get(&format!("/api/peers/{}", paired.peer)).await.expect(200);
+    eventually("this node knows", async || {
+        let applied = server.metric("heliograph_authorization_version").await;
+        (Some(applied) >= peer["version"].as_f64()).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_invited_device_becomes_a_peer() {
     let server = TestServer::start().await;
@@ -127,12 +137,7 @@ async fn approval_before_register_needs_no_second_list() {
     let paired = server.pair("device").await;
     let mut device = server.open(&paired.peer, &server.token_of_claim(&paired).await).await;
     server.decide(&paired.id, "approve").await.expect(200);
-    eventually("this node knows", async || {
-        let peer = server.admin().get(&format!("/api/peers/{}", paired.peer)).await.expect(200);
-        let applied = server.metric("heliograph_authorization_version").await;
-        (Some(applied) >= peer["version"].as_f64()).then_some(())
-    })
-    .await;
+    applied_here(&server, &paired).await;
     assert_eq!(peers(&device.register_with(&ALL).await), ["friend"]);
     device.expect_silence().await;
 }
@@ -147,10 +152,8 @@ async fn a_rejected_device_stays_outside() {
     device.register_with(&ALL).await;
     server.decide(&paired.id, "reject").await.expect(200);
     assert_eq!(status(&server, &paired).await["status"], "rejected");
-    eventually("the rejection is known here", async || {
-        (server.dial(&token).open(&paired.peer).await.err() == Some(403)).then_some(())
-    })
-    .await;
+    applied_here(&server, &paired).await;
+    assert_eq!(server.dial(&token).open(&paired.peer).await.err(), Some(403));
     device.send_with_id("offer", "friend", json!({}), "1").await;
     assert_eq!(device.wait_for("undeliverable").await["payload"]["reason"], "unavailable");
 }

@@ -65,7 +65,9 @@ type Answered = Arc<Mutex<BTreeMap<String, &'static str>>>;
 
 /// Pairs, approves and revokes devices, one after the other, until the node is gone.
 async fn keep_pairing(access: Access, answered: Answered) {
-    let note = |id: &str, status| drop(answered.lock().unwrap().insert(id.to_owned(), status));
+    let note = |id: &str, status| {
+        answered.lock().unwrap().insert(id.to_owned(), status);
+    };
     loop {
         let code = text(&access.admin().post("/api/pairing/generate-code", &json!({})).await.json(), "code");
         let paired = Paired::of(&access.redeem(&code, "device").await.json());
@@ -91,9 +93,11 @@ async fn after_a_kill_in_the_middle_nothing_answered_is_lost_and_nothing_is_half
     for _ in 0..3 {
         let node = NodeProcess::start(program, data.path(), &[]).await;
         let answered = Answered::default();
-        let pairers: Vec<_> = (0..4).map(|_| tokio::spawn(keep_pairing(*node, Arc::clone(&answered)))).collect();
+        let pairers: Vec<_> =
+            (0..4).map(|_| tokio::spawn(keep_pairing(*node, Arc::clone(&answered)))).collect();
         heliograph_testkit::eventually("some work is done", async || {
-            (answered.lock().unwrap().values().filter(|status| **status == "revoked").count() >= 8).then_some(())
+            (answered.lock().unwrap().values().filter(|status| **status == "revoked").count() >= 8)
+                .then_some(())
         })
         .await;
         node.kill().await;
@@ -111,7 +115,8 @@ async fn after_a_kill_in_the_middle_nothing_answered_is_lost_and_nothing_is_half
             let now = text(&pairing, "status");
             let steps = step(&now) - step(status);
             assert!(steps <= 1, "{id} was answered as {status} and is {now}");
-            let peer = node.admin().get(&format!("/api/peers/{}", text(&pairing, "peer_id"))).await.expect(200);
+            let peer =
+                node.admin().get(&format!("/api/peers/{}", text(&pairing, "peer_id"))).await.expect(200);
             let of_peer = text(&peer, "status");
             assert_eq!(of_peer, now, "pairing and peer agree");
         }
@@ -129,7 +134,9 @@ async fn find(access: &Access, id: &str) -> Value {
         if let Some(row) = rows.as_array().unwrap().iter().find(|row| row["id"] == id) {
             return row.clone();
         }
-        let cursor = page.headers.iter().find(|(name, _)| name.contains("cursor")).map(|(_, value)| value.clone());
-        path = format!("/api/pairing/all?limit=500&cursor={}", cursor.unwrap_or_else(|| panic!("{id} is lost")));
+        let cursor =
+            page.headers.iter().find(|(name, _)| name.contains("cursor")).map(|(_, value)| value.clone());
+        path =
+            format!("/api/pairing/all?limit=500&cursor={}", cursor.unwrap_or_else(|| panic!("{id} is lost")));
     }
 }

@@ -204,14 +204,22 @@ impl Traffic {
 }
 
 /// Revokes `peer` while `traffic` reaches `target`; then nothing more may reach it.
-async fn revoke_under_fire(server: &TestServer, traffic: Traffic, target: &mut MeshClient, peer: &str) -> MeshClient {
+async fn revoke_under_fire(
+    server: &TestServer,
+    traffic: Traffic,
+    target: &mut MeshClient,
+    peer: &str,
+) -> MeshClient {
     target.wait_for("offer").await; // it runs
     let report = server.revoke(peer).await;
     traffic.answered.store(true, Ordering::SeqCst);
     assert_eq!(report["enforced"], true);
     // What was written before the answer lies before the answer to this ping.
     let before = target.so_far().await;
-    assert!(before.iter().all(|message| message["payload"]["late"] != true), "{peer}: sent late and delivered");
+    assert!(
+        before.iter().all(|message| message["payload"]["late"] != true),
+        "{peer}: sent late and delivered"
+    );
     for _ in 0..3 {
         let after = target.so_far().await;
         assert!(after.iter().all(|message| message["type"] != "offer"), "{peer}: {} came late", after.len());
