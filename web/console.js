@@ -199,7 +199,7 @@ async function revokePeer(button, peer) {
   });
   if (!sure) return;
   await busy(button, async () => {
-    const first = await admin.post(`/api/pairing/${path(peer.peer_id)}/revoke?wait=enforced`);
+    const first = await admin.post(`/api/pairing/${path(peer.peer_id)}/revoke?wait=enforced&mesh=${path(peer.mesh)}`);
     const report = await untilEnforced(admin, first, (r) => paintReport(name, r));
     paintReport(name, report);
     $("title-peers").focus();

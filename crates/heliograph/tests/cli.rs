@@ -311,7 +311,6 @@ const ORIGINAL_KEYS: &str = r#"{"keys": {"ak_one": {"peer_id": "a", "role": "age
     "ak_two": {"peer_id": "b", "role": "agent", "mesh": "other"}}}"#;
 
 #[test]
-#[ignore = "needs a server that takes the member `secret` in POST /api/keys"]
 fn keys_of_an_original_installation_are_taken_over() {
     let node = Node::start();
     let file = key_file();

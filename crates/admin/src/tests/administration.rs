@@ -68,6 +68,20 @@ async fn keys_are_made_shown_once_listed_and_revoked() {
 }
 
 #[tokio::test]
+async fn a_key_of_another_installation_is_taken_over_once() {
+    let world = World::new().await;
+    let wish = json!({"peer_id": "old-one", "role": "worker", "secret": "ak_dev_001"});
+    let first = world.post("/api/keys", key(OPERATOR), wish.clone()).await;
+    assert_eq!(first.status, 201);
+    assert!(first.json().get("key").is_none(), "what was brought along is not shown again");
+    let second = world.post("/api/keys", key(OPERATOR), wish).await;
+    let id = first.json()["id"].clone();
+    assert_eq!(second.ok()["id"], id);
+    let other = json!({"peer_id": "somebody-else", "role": "worker", "secret": "ak_dev_001"});
+    assert_eq!(world.post("/api/keys", key(OPERATOR), other).await.status, 409);
+}
+
+#[tokio::test]
 async fn keys_have_bounds_and_stay_in_their_mesh() {
     let world = World::new().await;
     let long = "x".repeat(200);
@@ -75,7 +89,9 @@ async fn keys_have_bounds_and_stay_in_their_mesh() {
         (json!({}), "malformed_body"),
         (json!({"peer_id": "", "role": "agent"}), "bad_peer_id"),
         (json!({"peer_id": "a\"b", "role": "agent"}), "bad_peer_id"),
-        (json!({"peer_id": "a", "role": "root"}), "malformed_body"),
+        (json!({"peer_id": "a", "role": "root"}), "bad_role"),
+        (json!({"peer_id": "a", "role": "a\nb", "secret": "ak_given"}), "bad_role"),
+        (json!({"peer_id": "a", "role": "agent", "secret": "short"}), "bad_secret"),
         (json!({"peer_id": "a", "role": "agent", "name": long}), "bad_name"),
     ] {
         world.post("/api/keys", key(OPERATOR), wish).await.is(400, code);
