@@ -57,11 +57,11 @@ impl Access {
         self.ops().get("/metrics").await.text
     }
 
-    /// The value of one metric with exactly these labels, as the page shows it; 0 if it is not there.
-    pub async fn metric(&self, series: &str) -> f64 {
+    /// The value of one metric, a whole number, with exactly these labels as the page shows it; 0 if it is not there.
+    pub async fn metric(&self, series: &str) -> i64 {
         let page = self.metrics().await;
         let line = page.lines().find(|line| line.rsplit_once(' ').is_some_and(|(name, _)| name == series));
-        line.and_then(|line| line.rsplit_once(' ')).and_then(|(_, value)| value.parse().ok()).unwrap_or(0.0)
+        line.and_then(|line| line.rsplit_once(' ')).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
     }
 
     /// An API key for a peer.

@@ -66,7 +66,7 @@ impl NodeProcess {
     }
 
     /// Its resident memory, in bytes.
-    pub async fn resident_bytes(&self) -> f64 {
+    pub async fn resident_bytes(&self) -> i64 {
         self.metric("process_resident_memory_bytes").await
     }
 }

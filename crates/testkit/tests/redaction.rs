@@ -1,5 +1,7 @@
 //! Nothing that is secret or private is in the log, however much is logged.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how tests and their helpers fail")]
+
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
@@ -93,7 +95,7 @@ async fn flow(node: &Access) -> Secrets {
     a.send("offer", Some("keyed"), json!(format!("marked-too-large{}", "x".repeat(6_000)))).await;
     assert_eq!(a.closed().await, Some(1009));
     eventually("the session's end is logged", async || {
-        (node.metric("heliograph_session_closes_total{code=\"1009\"}").await == 1.0).then_some(())
+        (node.metric("heliograph_session_closes_total{code=\"1009\"}").await == 1).then_some(())
     })
     .await;
 

@@ -10,11 +10,11 @@ use tokio::net::TcpStream;
 /// Another address of this machine.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-async fn limited(server: &Access, limit: &str) -> f64 {
+async fn limited(server: &Access, limit: &str) -> i64 {
     server.metric(&format!("heliograph_rate_limited_total{{limit=\"{limit}\"}}")).await
 }
 
-async fn closes(server: &Access, code: u16) -> f64 {
+async fn closes(server: &Access, code: u16) -> i64 {
     server.metric(&format!("heliograph_session_closes_total{{code=\"{code}\"}}")).await
 }
 
@@ -66,7 +66,7 @@ async fn who_sends_half_a_frame_and_stops_is_cut_off() {
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.write_all(&[0x81, 0xfe, 0x01]).await.unwrap();
     assert_ended(&mut stream).await;
-    assert_eq!(closes(&server, 4408).await, 1.0);
+    assert_eq!(closes(&server, 4408).await, 1);
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn who_never_registers_is_closed_with_4408() {
     let server = TestServer::start_with(&[("REGISTER_DEADLINE", "200ms")]).await;
     let mut idle = server.connect("idle").await;
     assert_eq!(idle.closed().await, Some(4408));
-    assert_eq!(closes(&server, 4408).await, 1.0);
+    assert_eq!(closes(&server, 4408).await, 1);
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn who_answers_pings_stays_and_who_does_not_is_closed_with_4408() {
     // A client answers when it reads, so this one does not.
     let mut dead = server.join("dead").await;
     let until_closed =
-        eventually("the dead one is closed", async || (closes(&server, 4408).await == 1.0).then_some(()));
+        eventually("the dead one is closed", async || (closes(&server, 4408).await == 1).then_some(()));
     let ((), ()) = tokio::join!(until_closed, alive.pinged(2));
     assert_eq!(dead.closed().await, Some(4408));
     alive.expect_silence().await;
@@ -118,7 +118,7 @@ async fn pages_of_other_sites_may_not_connect() {
     assert_eq!(from(&format!("http://{}", server.address)).await, None, "the same origin");
     assert_eq!(server.dial(&token).open("a").await.err(), None, "programs send none");
     let refused = server.metric(r#"heliograph_upgrades_refused_total{status="403"}"#).await;
-    assert_eq!(refused, 5.0);
+    assert_eq!(refused, 5);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn sockets_per_address_are_bounded() {
     let _second = Dial::to(server.address).open("nobody").await.ok().unwrap();
     assert_eq!(open(Ipv4Addr::LOCALHOST).await.err(), Some(429));
     assert!(open(ELSEWHERE).await.is_ok(), "another address has places of its own");
-    assert_eq!(limited(&server, "sockets_per_address").await, 1.0);
+    assert_eq!(limited(&server, "sockets_per_address").await, 1);
     drop(first);
     eventually("the place is free again", async || open(Ipv4Addr::LOCALHOST).await.ok()).await;
 }
@@ -147,10 +147,10 @@ async fn unauthenticated_sockets_are_bounded() {
     let (mut one, _two) =
         (open(Ipv4Addr::LOCALHOST).await.unwrap(), open(Ipv4Addr::LOCALHOST).await.unwrap());
     assert_eq!(open(Ipv4Addr::LOCALHOST).await.err(), Some(429));
-    assert_eq!(limited(&server, "unauthenticated_per_address").await, 1.0);
+    assert_eq!(limited(&server, "unauthenticated_per_address").await, 1);
     let _three = open(ELSEWHERE).await.unwrap();
     assert_eq!(open(ELSEWHERE).await.err(), Some(429));
-    assert_eq!(limited(&server, "unauthenticated").await, 1.0);
+    assert_eq!(limited(&server, "unauthenticated").await, 1);
     // A token needs no such place, and who authenticates gives it back.
     let token = server.token("a").await;
     assert!(server.dial(&token).open("a").await.is_ok());
@@ -173,7 +173,7 @@ async fn upgrades_per_second_are_bounded() {
     };
     assert_eq!(refused, 429);
     assert!(opened >= 5, "{opened} opened");
-    assert!(limited(&server, "upgrades").await >= 1.0);
+    assert!(limited(&server, "upgrades").await >= 1);
     assert!(server.dial(&token).from(ELSEWHERE).open("a").await.is_ok());
     eventually("the next second", async || server.dial(&token).open("a").await.ok()).await;
 }
@@ -218,13 +218,13 @@ async fn messages_over_the_rate_are_refused_and_a_flood_is_closed_with_4429() {
     );
     // On and on: the socket is closed.
     let flood = json!({ "type": "heartbeat", "peer_id": "loud" }).to_string();
-    while loud.try_send(&flood).await && closes(&server, 4429).await == 0.0 {
+    while loud.try_send(&flood).await && closes(&server, 4429).await == 0 {
         for _ in 0..100 {
             loud.try_send(&flood).await;
         }
     }
     assert_eq!(loud.closed().await, Some(4429));
-    assert!(limited(&server, "messages").await >= 500.0);
+    assert!(limited(&server, "messages").await >= 500);
     friend.send("ping", None, Value::Null).await;
     friend.wait_for("pong").await;
 }
@@ -242,7 +242,7 @@ async fn code_guessing_from_one_address_is_stopped_and_successes_do_not_count() 
     let refused = server.redeem(&code, "guesser").await;
     assert!(refused.header("retry-after").is_some_and(|seconds| seconds.parse::<u64>().unwrap() >= 1));
     assert_eq!(refused.expect(429)["code"], "rate_limited");
-    assert_eq!(limited(&server, "redeem_failures").await, 1.0);
+    assert_eq!(limited(&server, "redeem_failures").await, 1);
     let body = json!({ "code": code, "agent_name": "device" });
     server.api().from(ELSEWHERE).post("/api/pairing/pair", &body).await.expect(200);
 }
@@ -325,7 +325,7 @@ async fn a_client_that_never_reads_is_closed_and_costs_only_itself() {
     let mut deaf = join_deaf(&server, "deaf").await;
     let refused = send_until_refused(&mut sender, "deaf", "offer", 2_000).await;
     assert_eq!(refused["payload"]["reason"], "queue_full", "{refused}");
-    eventually("it is closed", async || (closes(&server, 4413).await == 1.0).then_some(())).await;
+    eventually("it is closed", async || (closes(&server, 4413).await == 1).then_some(())).await;
 
     sender.so_far().await;
     sender.send_with_id("offer", "deaf", json!(1), "after").await;
@@ -334,7 +334,7 @@ async fn a_client_that_never_reads_is_closed_and_costs_only_itself() {
     assert_eq!(friend.wait_for("offer").await["payload"], "unharmed");
     assert_eq!(sender.wait_for("delivered").await["payload"]["id"], "f");
     assert_eq!(friend.register().await, ["sender"]);
-    assert!(server.metric(r#"heliograph_outbox_dropped_total{reason="slow_consumer"}"#).await >= 1.0);
+    assert!(server.metric(r#"heliograph_outbox_dropped_total{reason="slow_consumer"}"#).await >= 1);
     // What it had got before is whole, and in order.
     let mut next = 0;
     while let Ok(message) = deaf.next().await {
@@ -354,10 +354,10 @@ async fn large_messages_to_a_client_that_never_reads_end_the_same_way() {
     assert_eq!(refused["payload"]["reason"], "queue_full", "{refused}");
     eventually("it is gone", async || {
         let sessions = server.metric(r#"heliograph_sessions{dialect="mesh"}"#).await;
-        (sessions == 1.0).then_some(())
+        (sessions == 1).then_some(())
     })
     .await;
-    assert_eq!(closes(&server, 4413).await, 1.0, "counted as what it was");
+    assert_eq!(closes(&server, 4413).await, 1, "counted as what it was");
 }
 
 #[tokio::test]
@@ -379,8 +379,8 @@ async fn a_slow_client_loses_stale_candidates_first_and_keeps_its_socket() {
     // Now it reads: the offer and the answer are there.
     let seen = slow.until("answer").await;
     assert_eq!(seen[seen.len() - 2]["payload"], "the offer");
-    assert_eq!(closes(&server, 4413).await, 0.0);
-    assert!(server.metric(r#"heliograph_outbox_dropped_total{reason="stale_candidate"}"#).await >= 1.0);
+    assert_eq!(closes(&server, 4413).await, 0);
+    assert!(server.metric(r#"heliograph_outbox_dropped_total{reason="stale_candidate"}"#).await >= 1);
     slow.expect_silence().await;
 }
 
@@ -395,7 +395,7 @@ async fn a_write_that_stands_still_is_given_up() {
         for _ in 0..20 {
             sender.send("ice_candidate", Some("deaf"), payload.clone()).await;
         }
-        (closes(&server, 4413).await == 1.0).then_some(())
+        (closes(&server, 4413).await == 1).then_some(())
     })
     .await;
     assert_eq!(sender.register().await, [""; 0]);
@@ -424,5 +424,5 @@ async fn a_target_that_wakes_up_does_not_cost_its_sender_the_socket() {
     sender.send_with_id("offer", "slow", json!("last"), "last").await;
     slow.wait_for("offer").await;
     while sender.wait_for("delivered").await["payload"]["id"] != "last" {}
-    assert_eq!(closes(&server, 4413).await, 0.0);
+    assert_eq!(closes(&server, 4413).await, 0);
 }

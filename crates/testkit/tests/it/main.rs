@@ -1,5 +1,7 @@
 //! The product through its sockets: one binary of tests, a node of its own for each.
 
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a panic is how tests and their helpers fail")]
+
 mod bad_input;
 mod capabilities;
 mod introduction;

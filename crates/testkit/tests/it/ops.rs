@@ -102,17 +102,17 @@ async fn what_happens_is_counted() {
     b.close().await;
     a.wait_for("peer_left").await;
     for (series, value) in [
-        ("heliograph_sessions{dialect=\"mesh\"}", 1.0),
-        ("heliograph_sessions_total{dialect=\"mesh\"}", 2.0),
-        ("heliograph_session_closes_total{code=\"1000\"}", 1.0),
-        ("heliograph_messages_total{dialect=\"mesh\",kind=\"register\",outcome=\"accepted\"}", 2.0),
-        ("heliograph_messages_total{dialect=\"mesh\",kind=\"offer\",outcome=\"relayed\"}", 1.0),
-        ("heliograph_messages_total{dialect=\"mesh\",kind=\"offer\",outcome=\"unavailable\"}", 1.0),
-        ("heliograph_relay_seconds_count{path=\"local\"}", 1.0),
-        ("heliograph_pairing_transitions_total{transition=\"pair\"}", 1.0),
-        ("heliograph_pairing_transitions_total{transition=\"approve\"}", 1.0),
-        ("heliograph_authorization_fail_closed", 0.0),
-        ("heliograph_bus_up", 1.0),
+        ("heliograph_sessions{dialect=\"mesh\"}", 1),
+        ("heliograph_sessions_total{dialect=\"mesh\"}", 2),
+        ("heliograph_session_closes_total{code=\"1000\"}", 1),
+        ("heliograph_messages_total{dialect=\"mesh\",kind=\"register\",outcome=\"accepted\"}", 2),
+        ("heliograph_messages_total{dialect=\"mesh\",kind=\"offer\",outcome=\"relayed\"}", 1),
+        ("heliograph_messages_total{dialect=\"mesh\",kind=\"offer\",outcome=\"unavailable\"}", 1),
+        ("heliograph_relay_seconds_count{path=\"local\"}", 1),
+        ("heliograph_pairing_transitions_total{transition=\"pair\"}", 1),
+        ("heliograph_pairing_transitions_total{transition=\"approve\"}", 1),
+        ("heliograph_authorization_fail_closed", 0),
+        ("heliograph_bus_up", 1),
     ] {
         eventually(series, async || (server.metric(series).await == value).then_some(())).await;
     }
@@ -159,7 +159,7 @@ async fn a_node_that_loses_its_lease_relays_nothing_keeps_its_sockets_and_recove
     assert_eq!(ready(&server).await.0, 503);
     assert_eq!(server.ops().get("/livez").await.status, 200, "liveness depends on nothing");
     eventually("the gauge", async || {
-        (server.metric("heliograph_authorization_fail_closed").await == 1.0).then_some(())
+        (server.metric("heliograph_authorization_fail_closed").await == 1).then_some(())
     })
     .await;
     a.send_with_id("offer", "b", json!("without a lease"), "1").await;
@@ -178,8 +178,8 @@ async fn a_node_that_loses_its_lease_relays_nothing_keeps_its_sockets_and_recove
     server.decide("a", "revoke").await.expect(503);
     server.exchange_with("x-api-key", "ak_any").await.expect(503);
     let denied = "heliograph_authorization_denied_total{reason=\"no_lease\",side=\"sender\"}";
-    assert_eq!(server.metric(denied).await, 2.0);
-    assert_eq!(server.metric("heliograph_sessions{dialect=\"mesh\"}").await, 3.0, "sockets stay");
+    assert_eq!(server.metric(denied).await, 2);
+    assert_eq!(server.metric("heliograph_sessions{dialect=\"mesh\"}").await, 3, "sockets stay");
 
     store.switch(true);
     wait_for_lease(&server, true).await;

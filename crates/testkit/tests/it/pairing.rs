@@ -24,7 +24,7 @@ async fn applied_here(server: &Access, paired: &Paired) {
     let peer = server.admin().get(&format!("/api/peers/{}", paired.peer)).await.expect(200);
     eventually("this node knows", async || {
         let applied = server.metric("heliograph_authorization_version").await;
-        (Some(applied) >= peer["version"].as_f64()).then_some(())
+        (Some(applied) >= peer["version"].as_i64()).then_some(())
     })
     .await;
 }

@@ -12,7 +12,7 @@ async fn seen_of(witness: &mut MeshClient, peer: &str) -> Vec<Value> {
     news.iter().filter(|news| news["payload"]["peer"] == peer).map(|news| news["type"].clone()).collect()
 }
 
-async fn sessions(server: &Access) -> f64 {
+async fn sessions(server: &Access) -> i64 {
     server.metric(r#"heliograph_sessions{dialect="mesh"}"#).await
 }
 
@@ -47,7 +47,7 @@ async fn a_late_close_of_the_old_one_never_evicts_the_new() {
         assert_eq!(old.closed().await, Some(4409));
         drop(old);
     }
-    eventually("the old ones are over", async || (sessions(&server).await == 2.0).then_some(())).await;
+    eventually("the old ones are over", async || (sessions(&server).await == 2).then_some(())).await;
     assert_eq!(friend.register().await, ["a"], "still listed");
     friend.send("offer", Some("a"), json!("still reachable")).await;
     assert_eq!(new.expect("offer").await["payload"], "still reachable");
@@ -77,7 +77,7 @@ async fn of_two_at_once_exactly_one_stays() {
             }
         };
         let poke = async {
-            eventually("one session", async || (sessions(&server).await == 2.0).then_some(())).await;
+            eventually("one session", async || (sessions(&server).await == 2).then_some(())).await;
             eventually("it is registered", async || {
                 let peer = server.admin().get("/api/peers/a").await.expect(200);
                 (peer["sessions"][0]["placed"] == true).then_some(())
@@ -121,7 +121,7 @@ async fn the_last_news_of_a_peer_that_comes_back_at_once_is_that_it_is_here() {
         // The close of the old one and the new one are under way together.
         let (mut new, ()) = tokio::join!(server.open("a", &token), old.close());
         new.register().await;
-        eventually("only the new one is left", async || (sessions(&server).await == 2.0).then_some(())).await;
+        eventually("only the new one is left", async || (sessions(&server).await == 2).then_some(())).await;
         let news = seen_of(&mut witness, "a").await;
         assert_eq!(news.last(), Some(&json!("peer_joined")), "round {round}: {news:?}");
         let pairs = news.windows(2).all(|pair| pair[0] != pair[1]);
@@ -158,7 +158,7 @@ async fn the_same_name_in_two_meshes_is_two_peers() {
     blue.register().await;
     red.expect_silence().await;
     blue.expect_silence().await;
-    assert_eq!(sessions(&server).await, 2.0);
+    assert_eq!(sessions(&server).await, 2);
 }
 
 #[tokio::test]
@@ -169,6 +169,6 @@ async fn a_connection_that_breaks_is_counted_as_one() {
     witness.wait_for("peer_left").await;
     let closes =
         async |code: u16| server.metric(&format!("heliograph_session_closes_total{{code=\"{code}\"}}")).await;
-    eventually("1006 is counted", async || (closes(1006).await == 1.0).then_some(())).await;
-    assert_eq!((closes(1000).await, closes(1002).await), (0.0, 0.0));
+    eventually("1006 is counted", async || (closes(1006).await == 1).then_some(())).await;
+    assert_eq!((closes(1000).await, closes(1002).await), (0, 0));
 }
