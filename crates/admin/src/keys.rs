@@ -75,7 +75,10 @@ fn brought_along(secret: &str) -> Result<Secret, Problem> {
         return Ok(Secret::new(secret));
     }
     let (least, most) = SECRET_BYTES.into_inner();
-    Err(Problem::bad_request("bad_secret", format!("secret must have {least} to {most} visible ASCII characters")))
+    Err(Problem::bad_request(
+        "bad_secret",
+        format!("secret must have {least} to {most} visible ASCII characters"),
+    ))
 }
 
 /// A made key has one of our two roles; one that is taken over keeps what its file says, which tokens carry and

@@ -73,7 +73,13 @@ pub struct LocalBudget {
 }
 
 impl LocalBudget {
-    fn with_bucket<T>(&self, limit: Limit, scope: Scope, now: Instant, run: impl FnOnce(&mut TokenBucket) -> T) -> T {
+    fn with_bucket<T>(
+        &self,
+        limit: Limit,
+        scope: Scope,
+        now: Instant,
+        run: impl FnOnce(&mut TokenBucket) -> T,
+    ) -> T {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = (limit, scope);
         if buckets.len() >= MAX_KEYS && !buckets.contains_key(&key) {

@@ -10,7 +10,9 @@ use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId};
 use heliograph_core::message::Member;
 
 use crate::budget::LocalBudget;
-use crate::{Bus, BusError, Claim, Destination, Inbox, Link, Parcel, Placement, Presence, Sent, Visit, Whereabouts};
+use crate::{
+    Bus, BusError, Claim, Destination, Inbox, Link, Parcel, Placement, Presence, Sent, Visit, Whereabouts,
+};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -188,7 +190,9 @@ impl Presence for Node {
     async fn unplace(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
         let mut meshes = lock(&self.hub.meshes);
         let Some(mesh) = meshes.by_name.get_mut(mesh) else { return Ok(false) };
-        let Some(seat) = mesh.sessions.get_mut(peer).filter(|seat| seat.epoch == epoch) else { return Ok(false) };
+        let Some(seat) = mesh.sessions.get_mut(peer).filter(|seat| seat.epoch == epoch) else {
+            return Ok(false);
+        };
         Ok(seat.place.take().is_some_and(|place| mesh.placed.remove(&place).is_some()))
     }
 

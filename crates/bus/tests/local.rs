@@ -1,4 +1,9 @@
 //! The in-process twin keeps the promises.
+#![expect(
+    clippy::unwrap_used,
+    clippy::unused_async,
+    reason = "a factory for tests, with the signature of all such"
+)]
 
 use std::sync::{Arc, Weak};
 

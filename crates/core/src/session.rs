@@ -408,7 +408,10 @@ impl Session {
 
     fn deliver(&self, signal: Signal, authority: &Authority, now: Instant) -> Step<'static> {
         if !self.is_placed() {
-            return Step { effect: Effect::Return(signal), outcome: Outcome::Refused(Undeliverable::Unavailable) };
+            return Step {
+                effect: Effect::Return(signal),
+                outcome: Outcome::Refused(Undeliverable::Unavailable),
+            };
         }
         match authority.may_relay(&signal.from.right, &self.peer.right, now) {
             Ok(()) => Step { effect: Effect::Send(ServerMessage::Signal(signal)), outcome: Outcome::Relayed },

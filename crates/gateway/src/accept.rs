@@ -67,7 +67,8 @@ fn admit(stream: TcpStream, address: SocketAddr, app: &Router, listening: &Arc<L
             return;
         }
         let first_byte = stream.readable();
-        if !matches!(tokio::time::timeout(listening.limits.first_byte_deadline, first_byte).await, Ok(Ok(()))) {
+        if !matches!(tokio::time::timeout(listening.limits.first_byte_deadline, first_byte).await, Ok(Ok(())))
+        {
             return; // silent: not one byte was believed, so none is answered
         }
         // Boxed, and gone when the socket's own life begins: an idle socket's task must not be as large as HTTP.
@@ -265,7 +266,8 @@ mod tests {
 
     #[test]
     fn places_are_bounded_and_come_back() {
-        let limits = Limits { max_sockets_per_address: 2, max_unauthenticated_per_address: 1, ..Limits::default() };
+        let limits =
+            Limits { max_sockets_per_address: 2, max_unauthenticated_per_address: 1, ..Limits::default() };
         let admission = admission(&limits);
         let (a, b) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         let mut first = admission.socket(a, false).unwrap();

@@ -11,7 +11,9 @@ use heliograph_bus::{BusError, Destination, Parcel, Visit};
 use heliograph_core::authority::Standing;
 use heliograph_core::close::CloseCode;
 use heliograph_core::id::PeerId;
-use heliograph_core::message::{Capabilities, ClientMessage, Envelope, Member, Receipt, ServerMessage, Signal, Undeliverable};
+use heliograph_core::message::{
+    Capabilities, ClientMessage, Envelope, Member, Receipt, ServerMessage, Signal, Undeliverable,
+};
 use heliograph_core::session::{Effect, Mail, Opening, Outcome, Session, Step};
 use heliograph_wire::Dialect;
 use rand::RngExt;
@@ -108,8 +110,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(error) => return Err((socket, error)),
         };
         let space = gateway.directory.space(&peer.mesh);
-        let opening =
-            Opening { peer: Arc::clone(&peer), epoch: claim.epoch, now: Instant::now(), ping_phase: rand::rng().random() };
+        let opening = Opening {
+            peer: Arc::clone(&peer),
+            epoch: claim.epoch,
+            now: Instant::now(),
+            ping_phase: rand::rng().random(),
+        };
         let session = Session::new(opening, &gateway.config.limits);
         let handle = Arc::new(Handle::new(peer, claim.epoch, dialect));
         if let Some(older) = space.insert(Arc::clone(&handle)) {
@@ -179,7 +185,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(Answer::default()),
             Some(Ok(Message::Close(_))) => Err(End::ByClient),
-            Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => Err(End::Close(CloseCode::TooLarge)),
+            Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => {
+                Err(End::Close(CloseCode::TooLarge))
+            }
             // The connection broke: nobody reads what we would answer.
             Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Err(End::Lost),
             Some(Err(WsError::Protocol(_) | WsError::Utf8(_) | WsError::Capacity(_))) => {
@@ -214,7 +222,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends a message on its way; what fails at once is told to the sender, if it asked for feedback.
     fn relay(&mut self, kind: MessageKind, target: &str, signal: Signal) -> Result<Answer, End> {
-        let _span = tracing::trace_span!(target: "heliograph::relay", "relay", kind = kind.as_str()).entered();
+        let _span =
+            tracing::trace_span!(target: "heliograph::relay", "relay", kind = kind.as_str()).entered();
         let id = signal.id.clone();
         let Err(reason) = self.gateway.relay(&self.space, target, signal) else {
             self.count(kind, Outcome::Relayed);
@@ -274,14 +283,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let greeting = self.session.greeting();
         self.handle.wants_events.store(self.session.has(Capabilities::EVENTS), Ordering::Relaxed);
         self.handle.wants_ice.store(self.session.has(Capabilities::ICE), Ordering::Relaxed);
-        let placement = match self.gateway.link.presence.place(&peer.mesh, &peer.id, self.session.epoch()).await {
-            Ok(placement) => placement,
-            Err(BusError::Superseded) => return Err(End::Close(CloseCode::Superseded)),
-            Err(BusError::Unavailable(reason)) => {
-                tracing::warn!(reason, "presence unavailable, session sent away");
-                return Err(End::Close(CloseCode::Unavailable));
-            }
-        };
+        let placement =
+            match self.gateway.link.presence.place(&peer.mesh, &peer.id, self.session.epoch()).await {
+                Ok(placement) => placement,
+                Err(BusError::Superseded) => return Err(End::Close(CloseCode::Superseded)),
+                Err(BusError::Unavailable(reason)) => {
+                    tracing::warn!(reason, "presence unavailable, session sent away");
+                    return Err(End::Close(CloseCode::Unavailable));
+                }
+            };
         let ice = self.session.has(Capabilities::ICE).then(|| self.gateway.ice_servers(&peer.id));
         let list = self.session.on_placed(placement.place, placement.members, ice);
         self.schedule();
@@ -371,7 +381,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Effect::Place => turn.cold = Some(Cold::Place),
                 Effect::Unplace => turn.cold = Some(Cold::Unplace),
                 // The others answer clients and ticks, never mail.
-                Effect::None | Effect::Relay { .. } | Effect::Pong { .. } | Effect::Health | Effect::Ping | Effect::Close(_) => {}
+                Effect::None
+                | Effect::Relay { .. }
+                | Effect::Pong { .. }
+                | Effect::Health
+                | Effect::Ping
+                | Effect::Close(_) => {}
             }
             if turn.cold.is_some() {
                 break;
@@ -485,7 +500,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match self.gateway.link.presence.release(&peer.mesh, &peer.id, self.session.epoch()).await {
             Ok(true) => self.announce_left(),
             Ok(false) => {} // never placed, or a newer session took over and told it
-            Err(error) => tracing::warn!(%error, "a session's presence could not be released; it will expire"),
+            Err(error) => {
+                tracing::warn!(%error, "a session's presence could not be released; it will expire")
+            }
         }
         if nobody_here {
             self.unsubscribe(&peer.mesh, &peer.id).await;
@@ -535,7 +552,10 @@ fn append_frame(out: &mut Vec<u8>, opcode: OpCode, length: usize) {
 }
 
 /// Sends a close frame and gives the client a moment to take it.
-pub(crate) async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>, code: CloseCode) {
+pub(crate) async fn close<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: WebSocketStream<S>,
+    code: CloseCode,
+) {
     let frame = CloseFrame { code: code.code().into(), reason: code.reason().into() };
     let sent = tokio::time::timeout(LINGER, socket.send(Message::Close(Some(frame)))).await;
     if !matches!(sent, Ok(Ok(()))) {

@@ -17,7 +17,7 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// How long a peer's right is kept after it was needed: a revoked one longer than any frame of it can be under way,
 /// any other so that a peer that comes back needs no database read.
-const HOLD: Duration = Duration::from_secs(600);
+const HOLD: Duration = Duration::from_mins(10);
 /// Most peers that are held so.
 const MAX_HELD: usize = 100_000;
 
@@ -223,7 +223,8 @@ impl Directory {
     pub(crate) async fn settle(&self, mesh: &MeshName, patience: Duration) {
         let Some(space) = self.known(mesh) else { return };
         fence(Ordering::SeqCst);
-        let busy: Vec<_> = space.sessions().into_iter().filter_map(|h| h.turn().map(|turn| (h, turn))).collect();
+        let busy: Vec<_> =
+            space.sessions().into_iter().filter_map(|h| h.turn().map(|turn| (h, turn))).collect();
         let give_up = Instant::now() + patience;
         for (handle, turn) in busy {
             while handle.turn() == Some(turn) {

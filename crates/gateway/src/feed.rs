@@ -27,7 +27,8 @@ struct Feed {
 pub(crate) async fn run(gateway: Arc<Gateway>) {
     let mut hints = gateway.store.hints();
     let term = gateway.config.lease_term;
-    let mut feed = Feed { gateway: Arc::clone(&gateway), applied: Version(0), acknowledged: Version(0), failing: false };
+    let mut feed =
+        Feed { gateway: Arc::clone(&gateway), applied: Version(0), acknowledged: Version(0), failing: false };
     let mut started = false;
     loop {
         hints.mark_unchanged();
@@ -98,14 +99,16 @@ impl Feed {
         let directory = &self.gateway.directory;
         let space = directory.space(&change.mesh);
         let lost = change.standing == Standing::Revoked;
-        let Some(peer) = (if lost { Some(space.intern(&change.peer)) } else { space.known(&change.peer) }) else {
+        let Some(peer) = (if lost { Some(space.intern(&change.peer)) } else { space.known(&change.peer) })
+        else {
             return; // nobody here needs it; it is read from the store when it connects
         };
         peer.right.apply(change.version, change.standing);
         if lost {
             directory.hold(Arc::clone(&peer), Instant::now());
             space.for_each_listener(&change.peer, |handle| {
-                let _session_over = handle.outbox.push(Mail::Revoked(change.peer.clone()), &self.gateway.config.limits);
+                let _session_over =
+                    handle.outbox.push(Mail::Revoked(change.peer.clone()), &self.gateway.config.limits);
             });
         }
         if let Some(handle) = space.session(change.peer.as_str()) {

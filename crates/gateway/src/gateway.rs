@@ -255,7 +255,8 @@ impl Gateway {
             Some(_) => {} // a newer session of the sender knows nothing of this message
             None => {
                 let destination = Destination::Peer(signal.from.mesh.clone(), signal.from.id.clone());
-                let _sender_gone = self.link.bus.send(destination, Parcel::Receipt { epoch: signal.from_epoch, receipt });
+                let _sender_gone =
+                    self.link.bus.send(destination, Parcel::Receipt { epoch: signal.from_epoch, receipt });
             }
         }
     }
@@ -353,5 +354,7 @@ pub(crate) fn unix_seconds() -> u64 {
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn unix_millis() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
 }

@@ -9,7 +9,8 @@ use heliograph_core::message::Kind;
 use heliograph_core::session::Outcome;
 use heliograph_wire::Dialect;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// Seconds; signaling within a node takes tens of microseconds, over a bus milliseconds.
@@ -126,17 +127,28 @@ impl Metrics {
         let metrics = Self {
             sessions: gauges(registry, "heliograph_sessions", "Live sessions", &["dialect"])?,
             sessions_total: counters(registry, "heliograph_sessions_total", "Sessions opened", &["dialect"])?,
-            closes: counters(registry, "heliograph_session_closes_total", "Sessions ended, by close code", &["code"])?,
+            closes: counters(
+                registry,
+                "heliograph_session_closes_total",
+                "Sessions ended, by close code",
+                &["code"],
+            )?,
             messages: counters(
                 registry,
                 "heliograph_messages_total",
                 "Messages from clients, by what became of them",
                 &["dialect", "kind", "outcome"],
             )?,
-            message_cells: (0..Dialect::ALL.len() * MessageKind::COUNT * OUTCOMES).map(|_| OnceLock::new()).collect(),
+            message_cells: (0..Dialect::ALL.len() * MessageKind::COUNT * OUTCOMES)
+                .map(|_| OnceLock::new())
+                .collect(),
             relay_local: relay.with_label_values(&["local"]),
             relay_bus: relay.with_label_values(&["bus"]),
-            bus_up: gauge(registry, "heliograph_bus_up", "1 while parcels can be expected to pass between nodes")?,
+            bus_up: gauge(
+                registry,
+                "heliograph_bus_up",
+                "1 while parcels can be expected to pass between nodes",
+            )?,
             outbox_dropped: counters(
                 registry,
                 "heliograph_outbox_dropped_total",
@@ -176,7 +188,11 @@ impl Metrics {
                 "WebSocket upgrades refused, by HTTP status",
                 &["status"],
             )?,
-            connections: gauge(registry, "heliograph_connections", "Open TCP connections on the public listener")?,
+            connections: gauge(
+                registry,
+                "heliograph_connections",
+                "Open TCP connections on the public listener",
+            )?,
             token_exchanges: counters(
                 registry,
                 "heliograph_token_exchanges_total",
@@ -270,7 +286,12 @@ fn reason(denial: Denial) -> &'static str {
     }
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
     let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)

@@ -140,7 +140,8 @@ impl Outbox {
 impl Queue {
     fn has_room(&self, size: usize, limits: &Limits) -> bool {
         // One message always fits, however small the bound: otherwise a long list could never be sent.
-        self.mail.is_empty() || (self.bytes + size <= limits.outbox_bytes && self.mail.len() < limits.outbox_messages)
+        self.mail.is_empty()
+            || (self.bytes + size <= limits.outbox_bytes && self.mail.len() < limits.outbox_messages)
     }
 
     fn make_room(&mut self, size: usize, limits: &Limits) -> Vec<Signal> {
@@ -216,9 +217,13 @@ mod tests {
     fn stale_candidates_make_room_for_an_offer() {
         let outbox = Outbox::default();
         for (kind, text) in [(Kind::Offer, "o1"), (Kind::Candidate, "c1"), (Kind::Candidate, "c2")] {
-            assert!(matches!(outbox.push(signal(kind, text), &three()), Pushed::Queued(gone) if gone.is_empty()));
+            assert!(
+                matches!(outbox.push(signal(kind, text), &three()), Pushed::Queued(gone) if gone.is_empty())
+            );
         }
-        let Pushed::Queued(gone) = outbox.push(signal(Kind::Answer, "a1"), &three()) else { panic!("not queued") };
+        let Pushed::Queued(gone) = outbox.push(signal(Kind::Answer, "a1"), &three()) else {
+            panic!("not queued")
+        };
         assert_eq!(payloads(gone.into_iter().map(Mail::Signal)), ["c1"]);
         assert_eq!(payloads(outbox.finish(CloseCode::Normal)), ["o1", "c2", "a1"]);
     }

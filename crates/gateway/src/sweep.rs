@@ -25,7 +25,8 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
             () = gateway.stop.cancelled() => return,
         }
         let now = Instant::now();
-        let refresh = gateway.config.ice.has_turn() && now.duration_since(refreshed) > gateway.config.ice.ttl / 2;
+        let refresh =
+            gateway.config.ice.has_turn() && now.duration_since(refreshed) > gateway.config.ice.ttl / 2;
         if refresh {
             refreshed = now;
         }

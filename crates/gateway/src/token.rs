@@ -102,13 +102,19 @@ async fn identify(gateway: &Gateway, headers: &HeaderMap) -> (Via, Result<Identi
     if let Some(key) = header(headers, "x-api-key") {
         tried = ("api_key", by_api_key(gateway, key).await);
     }
-    if tried.1.is_err() && let Some(token) = header(headers, "x-device-token") {
+    if tried.1.is_err()
+        && let Some(token) = header(headers, "x-device-token")
+    {
         tried = ("device_token", by_device_token(gateway, token).await);
     }
-    if tried.1.is_err() && let Some(jwt) = header(headers, "x-device-assertion") {
+    if tried.1.is_err()
+        && let Some(jwt) = header(headers, "x-device-assertion")
+    {
         tried = ("assertion", by_assertion(gateway, jwt).await);
     }
-    if tried.1.is_err() && let (Some(id), Some(claim)) = (header(headers, "x-pairing-id"), header(headers, "x-claim-token")) {
+    if tried.1.is_err()
+        && let (Some(id), Some(claim)) = (header(headers, "x-pairing-id"), header(headers, "x-claim-token"))
+    {
         tried = ("claim_token", by_claim_token(gateway, id, claim).await);
     }
     tried
@@ -165,8 +171,10 @@ async fn by_claim_token(gateway: &Gateway, id: &str, claim: &str) -> Result<Iden
 async fn by_assertion(gateway: &Gateway, jwt: &str) -> Result<Identity, Problem> {
     let now = unix_seconds();
     let claimed = claimed_subject(bounded(jwt)?).map_err(|_| refused())?;
-    let record = gateway.store.peer(&claimed.mesh, &claimed.peer).await.map_err(|error| lookup_failed(&error))?;
-    let key = record.public_key.as_deref().and_then(|jwk| PublicKeyJwk::parse(jwk).ok()).ok_or_else(refused)?;
+    let record =
+        gateway.store.peer(&claimed.mesh, &claimed.peer).await.map_err(|error| lookup_failed(&error))?;
+    let key =
+        record.public_key.as_deref().and_then(|jwk| PublicKeyJwk::parse(jwk).ok()).ok_or_else(refused)?;
     let claims = verify_assertion(jwt, &key, now).map_err(|_| refused())?;
     let fresh = gateway.assertions.is_new(&claims.peer, &claims.id, claims.expires_at, now);
     if !fresh || record.state != PairingState::Approved {
@@ -177,7 +185,10 @@ async fn by_assertion(gateway: &Gateway, jwt: &str) -> Result<Identity, Problem>
 
 fn bounded(credential: &str) -> Result<&str, Problem> {
     if credential.len() > limits::MAX_CREDENTIAL_BYTES {
-        return Err(Problem::unauthorized("invalid_credential", "the credential is too long to be one of ours"));
+        return Err(Problem::unauthorized(
+            "invalid_credential",
+            "the credential is too long to be one of ours",
+        ));
     }
     Ok(credential)
 }

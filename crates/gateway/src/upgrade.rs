@@ -18,7 +18,9 @@ use heliograph_http::credential::{bearer, header};
 use heliograph_http::{ClientAddress, Problem};
 use heliograph_store::{PeerRecord, StoreError};
 use heliograph_wire::Dialect;
-use http::header::{CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{
+    CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -63,7 +65,12 @@ struct Pending {
     on_upgrade: OnUpgrade,
     dialect: Dialect,
     peer: Option<Arc<Peer>>,
-    permit: SocketPermit,
+    permits: Permits,
+}
+
+/// What a session holds as long as it lives.
+struct Permits {
+    socket: SocketPermit,
     _connection: Option<Arc<Permit>>,
 }
 
@@ -88,7 +95,7 @@ async fn prepare(
         Some(token) => Some(authenticate(gateway, token).await?),
         None => None,
     };
-    let permit = gateway.admission.socket(address, peer.is_some()).map_err(|limit| {
+    let socket = gateway.admission.socket(address, peer.is_some()).map_err(|limit| {
         gateway.metrics.limited(limit);
         Problem::too_many(limit, 1)
     })?;
@@ -98,7 +105,8 @@ async fn prepare(
         .ok_or_else(|| Problem::bad_request("no_upgrade", "this connection cannot be upgraded"))?;
     let connection = request.extensions_mut().remove::<Arc<Permit>>();
     let response = switching_protocols(&key, request.headers());
-    let pending = Pending { on_upgrade, dialect: Dialect::Mesh, peer, permit, _connection: connection };
+    let permits = Permits { socket, _connection: connection };
+    let pending = Pending { on_upgrade, dialect: Dialect::Mesh, peer, permits };
     Ok((pending, response))
 }
 
@@ -112,19 +120,24 @@ fn handshake_key(headers: &HeaderMap) -> Result<String, Problem> {
         return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail));
     }
     if header(headers, "sec-websocket-version") != Some("13") {
-        return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket_version", "Sec-WebSocket-Version must be 13"));
+        return Err(Problem::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "websocket_version",
+            "Sec-WebSocket-Version must be 13",
+        ));
     }
-    header(headers, SEC_WEBSOCKET_KEY.as_str())
-        .filter(|key| key.len() == 24)
-        .map(str::to_owned)
-        .ok_or_else(|| Problem::bad_request("websocket_key", "Sec-WebSocket-Key is missing or not 16 bytes in base64"))
+    header(headers, SEC_WEBSOCKET_KEY.as_str()).filter(|key| key.len() == 24).map(str::to_owned).ok_or_else(
+        || Problem::bad_request("websocket_key", "Sec-WebSocket-Key is missing or not 16 bytes in base64"),
+    )
 }
 
 /// Pages of other sites may not use a visitor's network position. Programs send no `Origin` and hold a token.
 fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
     let Some(origin) = header(headers, ORIGIN.as_str()) else { return Ok(()) };
     let same = header(headers, HOST.as_str()).is_some_and(|host| {
-        ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme).is_some_and(|rest| rest == host))
+        ["http://", "https://"]
+            .iter()
+            .any(|scheme| origin.strip_prefix(scheme).is_some_and(|rest| rest == host))
     });
     if same || allowed.iter().any(|allowed| allowed == origin) {
         return Ok(());
@@ -138,7 +151,9 @@ fn offered_token(request: &Request) -> Option<String> {
     let in_query = query.split('&').find_map(|pair| pair.strip_prefix("token="));
     in_query
         .or_else(|| bearer(request.headers()))
-        .or_else(|| offered_protocols(request.headers()).find_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL)))
+        .or_else(|| {
+            offered_protocols(request.headers()).find_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL))
+        })
         .map(str::to_owned)
 }
 
@@ -224,8 +239,9 @@ impl Pending {
         let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
         let config = connection::websocket_config(gateway.config.limits.max_message_bytes);
         let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-        let mut socket = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
-        let mut permit = self.permit;
+        let mut socket =
+            WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
+        let mut permits = self.permits;
         let peer = match self.peer {
             Some(peer) => peer,
             None => match first_message(&gateway, &mut socket, self.dialect).await {
@@ -237,9 +253,9 @@ impl Pending {
                 }
             },
         };
-        permit.authenticated();
+        permits.socket.authenticated();
         match Connection::open(gateway, socket, peer, self.dialect).await {
-            Ok(connection) => Some((connection, Permits { _socket: permit, _connection: self._connection })),
+            Ok(connection) => Some((connection, permits)),
             Err((socket, error)) => {
                 tracing::warn!(%error, "a session could not be opened");
                 connection::close(socket, CloseCode::Unavailable).await;
@@ -247,12 +263,6 @@ impl Pending {
             }
         }
     }
-}
-
-/// What a session holds as long as it lives.
-struct Permits {
-    _socket: SocketPermit,
-    _connection: Option<Arc<Permit>>,
 }
 
 /// Authentication by first message, for clients that cannot set headers and keep tokens out of URLs.
@@ -267,7 +277,9 @@ async fn first_message(
         .map_err(|_| CloseCode::Deadline)?
         .ok_or(CloseCode::Unauthenticated)?;
     let envelope = dialect.decode(&text).map_err(|_| CloseCode::Unauthenticated)?;
-    let ClientMessage::Authenticate { token } = envelope.message else { return Err(CloseCode::Unauthenticated) };
+    let ClientMessage::Authenticate { token } = envelope.message else {
+        return Err(CloseCode::Unauthenticated);
+    };
     authenticate(gateway, &token).await.map_err(|problem| match problem.status() {
         StatusCode::FORBIDDEN => CloseCode::Forbidden,
         StatusCode::SERVICE_UNAVAILABLE => CloseCode::Unavailable,

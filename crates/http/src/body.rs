@@ -27,7 +27,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
             Ok(Err(_)) => return Err(Problem::bad_request("body_unreadable", "the body could not be read")),
             Err(_) => {
-                return Err(Problem::new(http::StatusCode::REQUEST_TIMEOUT, "body_too_slow", "the body took too long"));
+                return Err(Problem::new(
+                    http::StatusCode::REQUEST_TIMEOUT,
+                    "body_too_slow",
+                    "the body took too long",
+                ));
             }
         };
         let text = if bytes.is_empty() { &b"{}"[..] } else { &bytes };
@@ -50,7 +54,9 @@ fn malformed(error: &serde_json::Error) -> Problem {
         return Problem::bad_request("malformed_json", place);
     }
     let text = error.to_string();
-    let named = ["missing field", "unknown field", "duplicate field"].iter().any(|start| text.starts_with(start));
-    let detail = if named { text.split(" at line").next().unwrap_or_default() } else { "a member has the wrong type" };
+    let named =
+        ["missing field", "unknown field", "duplicate field"].iter().any(|start| text.starts_with(start));
+    let detail =
+        if named { text.split(" at line").next().unwrap_or_default() } else { "a member has the wrong type" };
     Problem::bad_request("malformed_body", detail)
 }

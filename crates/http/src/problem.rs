@@ -50,8 +50,12 @@ impl Problem {
 
     /// 429: come back after so many seconds.
     pub fn too_many(limit: &'static str, retry_after_seconds: u64) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", format!("too many requests ({limit}), try again later"))
-            .retry_after(retry_after_seconds)
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limited",
+            format!("too many requests ({limit}), try again later"),
+        )
+        .retry_after(retry_after_seconds)
     }
 
     /// 503: come back after so many seconds.

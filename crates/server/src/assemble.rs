@@ -58,7 +58,8 @@ pub async fn assemble_with_store(mode: Mode, config: Config, store: Arc<dyn Stor
     let id = secret::gateway_id(&mut rand::rng());
     let bus = Hub::new().join(id.clone());
     let trusted_proxies = config.listen.proxies();
-    let allowed_origins: Vec<String> = config.listen.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect();
+    let allowed_origins: Vec<String> =
+        config.listen.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect();
     let gateway = Gateway::new(heliograph_gateway::Parts {
         id,
         config: heliograph_gateway::Config {
@@ -107,10 +108,12 @@ pub async fn assemble_with_store(mode: Mode, config: Config, store: Arc<dyn Stor
 /// Makes the data directory and locks it; the lock is held as long as the file lives.
 fn prepare_data_dir(storage: &StorageConfig) -> Result<File> {
     let dir = &storage.data_dir;
-    let what_to_do = || format!("cannot use the data directory {}: choose another with --data-dir", dir.display());
+    let what_to_do =
+        || format!("cannot use the data directory {}: choose another with --data-dir", dir.display());
     std::fs::create_dir_all(dir).with_context(what_to_do)?;
     let path = dir.join(LOCK_FILE);
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path).with_context(what_to_do)?;
+    let lock =
+        OpenOptions::new().create(true).truncate(false).write(true).open(path).with_context(what_to_do)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => {
@@ -131,17 +134,26 @@ async fn open_store(storage: &StorageConfig) -> Result<Arc<dyn Store>> {
 async fn hasher(store: &dyn Store) -> Result<Hasher> {
     let initial = Hasher::new_key(&mut rand::rng());
     let key = store.setting("secret_hash_key", &initial).await?;
-    Hasher::from_stored(&key).ok_or_else(|| anyhow!("the stored key for hashes has a wrong length: restore a backup"))
+    Hasher::from_stored(&key)
+        .ok_or_else(|| anyhow!("the stored key for hashes has a wrong length: restore a backup"))
 }
 
 /// The keys that exist from the start: the operator's own, the seed's file, and in `dev` one made on first start.
-async fn seed_keys(mode: Mode, keys: &KeyConfig, store: &dyn Store, hasher: &Hasher) -> Result<Option<Secret>> {
+async fn seed_keys(
+    mode: Mode,
+    keys: &KeyConfig,
+    store: &dyn Store,
+    hasher: &Hasher,
+) -> Result<Option<Secret>> {
     if let Some(key) = &keys.bootstrap_admin_key {
         let what = "bootstrap_admin_key";
-        import(store, hasher, &admin_entry(key.expose())?).await.with_context(|| format!("cannot use {what}"))?;
+        import(store, hasher, &admin_entry(key.expose())?)
+            .await
+            .with_context(|| format!("cannot use {what}"))?;
     }
     if let Some(path) = &keys.api_keys_file {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let entries = parse_key_file(&text).with_context(|| format!("cannot use {}", path.display()))?;
         for (at, entry) in entries.iter().enumerate() {
             import(store, hasher, entry)
@@ -227,11 +239,18 @@ fn register_process_metrics(registry: &Registry) -> Result<()> {
     let process = prometheus::process_collector::ProcessCollector::for_self();
     registry.register(Box::new(process))?;
     let info = prometheus::IntGaugeVec::new(
-        prometheus::Opts::new("heliograph_build_info", "1, with the version and revision of this build as labels"),
+        prometheus::Opts::new(
+            "heliograph_build_info",
+            "1, with the version and revision of this build as labels",
+        ),
         &["version", "revision"],
     )?;
     registry.register(Box::new(info.clone()))?;
-    info.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("HELIOGRAPH_REVISION").unwrap_or("unknown")]).set(1);
+    info.with_label_values(&[
+        env!("CARGO_PKG_VERSION"),
+        option_env!("HELIOGRAPH_REVISION").unwrap_or("unknown"),
+    ])
+    .set(1);
     Ok(())
 }
 

@@ -70,7 +70,9 @@ fn listen_on(address: SocketAddr, setting: &str) -> Result<TcpListener> {
         let flag = setting.replace('_', "-");
         match error.kind() {
             ErrorKind::AddrInUse => {
-                anyhow!("{address} is in use by another program: stop it, or choose another address with --{flag}")
+                anyhow!(
+                    "{address} is in use by another program: stop it, or choose another address with --{flag}"
+                )
             }
             _ => anyhow!("cannot listen on {address} ({setting}): {error}"),
         }

@@ -10,10 +10,10 @@ use axum::response::IntoResponse;
 use heliograph_admin::{Admin, NodeControl};
 use heliograph_bus::local;
 use heliograph_core::id::{GatewayId, Version};
-use heliograph_gateway::accept::{self, Listening};
-use heliograph_gateway::Gateway;
-use heliograph_http::{Problem, TrustedProxies};
 use heliograph_core::limits::Limits;
+use heliograph_gateway::Gateway;
+use heliograph_gateway::accept::{self, Listening};
+use heliograph_http::{Problem, TrustedProxies};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -116,9 +116,7 @@ fn public_app(parts: &Parts, admin_apart: bool) -> Router {
 }
 
 fn admin_app(parts: &Parts) -> Router {
-    finished(
-        heliograph_admin::admin_router(&parts.admin).merge(heliograph_admin::assets_router()),
-    )
+    finished(heliograph_admin::admin_router(&parts.admin).merge(heliograph_admin::assets_router()))
 }
 
 fn ops_app(parts: &Parts) -> Router {
@@ -130,7 +128,8 @@ fn finished(app: Router) -> Router {
     app.fallback(|| async { Problem::not_found("there is nothing at this path").into_response() })
         .method_not_allowed_fallback(|method: Method| async move {
             let status = axum::http::StatusCode::METHOD_NOT_ALLOWED;
-            Problem::new(status, "method_not_allowed", format!("{method} is not possible here")).into_response()
+            Problem::new(status, "method_not_allowed", format!("{method} is not possible here"))
+                .into_response()
         })
 }
 

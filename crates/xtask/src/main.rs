@@ -76,7 +76,7 @@ fn lints() -> Result<()> {
 fn tests() -> Result<()> {
     // The binary first: tests of processes start it.
     Run::cargo(&["build", "--package", "heliograph"]).go()?;
-    Run::cargo(&["test", "--workspace"]).env("HELIOGRAPH_BIN", &root().join("target/debug/heliograph")).go()
+    Run::cargo(&["test", "--workspace"]).env("HELIOGRAPH_BIN", root().join("target/debug/heliograph")).go()
 }
 
 /// Real pages in a real browser, against a real process.
@@ -88,7 +88,7 @@ fn browser_tests(environment: &[(&str, &str)]) -> Result<()> {
     Run::new("npm", &["ci", "--no-audit", "--no-fund", "--silent"]).at(&folder).go()?;
     let mut run = Run::new("npm", &["test", "--silent"])
         .at(&folder)
-        .env("HELIOGRAPH_BIN", &root().join("target/debug/heliograph"))
+        .env("HELIOGRAPH_BIN", root().join("target/debug/heliograph"))
         .env("CHROMIUM", &chromium);
     for (name, value) in environment {
         run = run.env(name, root().join(value));

@@ -302,8 +302,7 @@ fn device(number: u8, claims: &Value) -> String {
 }
 
 fn key(number: u8) -> PublicKeyJwk {
-    parse_value(&SigningKey::from_pem("k", &ed25519_pem(number)).unwrap().jwk().unwrap())
-        .unwrap()
+    parse_value(&SigningKey::from_pem("k", &ed25519_pem(number)).unwrap().jwk().unwrap()).unwrap()
 }
 
 fn parse(text: &str) -> PublicKeyJwk {

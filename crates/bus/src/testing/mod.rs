@@ -3,6 +3,8 @@
 //! Use: `heliograph_bus::conformance!(factory)` in a test file, where `factory` is an
 //! `async fn(nodes: usize) -> Vec<TestNode>`; it makes one test per rule.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a suite for tests: a panic is how it fails")]
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

@@ -29,6 +29,7 @@ pub async fn parcels_of_one_sender_arrive_in_order_and_once(nodes: Vec<TestNode>
 
 /// No subscriber: the sender learns it.
 pub async fn nobody_subscribed_is_offline_at_once(nodes: Vec<TestNode>) {
+    nodes[1].link.bus.unsubscribe(&to("nobody")).await; // never subscribed: no error
     assert_eq!(nodes[0].link.bus.send(to("nobody"), signal("a", "x")), Sent::Offline);
 }
 

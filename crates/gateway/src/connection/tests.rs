@@ -38,7 +38,7 @@ impl World {
             id,
             config: Config {
                 limits,
-                lease_term: Duration::from_secs(3600),
+                lease_term: Duration::from_hours(1),
                 allowed_origins: vec![],
                 trusted_proxies: heliograph_http::TrustedProxies::default(),
                 ice: heliograph_auth::turn::IceConfig::default(),
@@ -50,7 +50,7 @@ impl World {
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
         });
         bus.attach(gateway.inbox());
-        gateway.authority.renewed(std::time::Instant::now(), Duration::from_secs(3600));
+        gateway.authority.renewed(std::time::Instant::now(), Duration::from_hours(1));
         Self { gateway, _bus: bus }
     }
 
@@ -60,7 +60,8 @@ impl World {
         let client = WebSocketStream::from_raw_socket(here, Role::Client, None).await;
         let config = websocket_config(64 * 1024);
         let socket = WebSocketStream::from_raw_socket(there, Role::Server, Some(config)).await;
-        let peer = self.gateway.directory.space(&MeshName::default_mesh()).intern(&PeerId::parse(name).unwrap());
+        let peer =
+            self.gateway.directory.space(&MeshName::default_mesh()).intern(&PeerId::parse(name).unwrap());
         peer.right.apply(Version(1), Standing::Approved);
         let opened = Connection::open(Arc::clone(&self.gateway), socket, peer, Dialect::Mesh).await;
         (client, opened.unwrap_or_else(|(_, error)| panic!("{error}")))

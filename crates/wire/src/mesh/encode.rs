@@ -41,7 +41,7 @@ pub fn encode(message: &ServerMessage, receiver: &PeerId, out: &mut Vec<u8>) {
             registry("goaway", &payload, out);
         }
         ServerMessage::Error { code, message } => {
-            registry("error", &json!({ "code": code, "message": message }), out)
+            registry("error", &json!({ "code": code, "message": message }), out);
         }
     }
 }
