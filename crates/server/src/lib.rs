@@ -1,6 +1,6 @@
 //! Assembles a node.
 //!
-//! [`config`] is read into typed sections, [`assemble`] turns them into parts (the only place that names a
+//! [`config`] is read into typed sections, [`mod@assemble`] turns them into parts (the only place that names a
 //! backend), [`node`] serves listeners with the parts, [`lifecycle`] runs that until a signal comes. The binary, the
 //! tests and simulations all call [`Node::serve`] with sockets of their own.
 

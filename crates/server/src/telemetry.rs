@@ -1,7 +1,7 @@
 //! Logs and traces: one subscriber for the process.
 //!
 //! Log lines go to stderr, as text or JSON. Spans go to a collector by OTLP when the standard variables name one.
-//! Both ways pass the same rule of what must not be seen ([`redact`]); its place is here and not with those who
+//! Both ways pass the same rule of what must not be seen (`redact.rs`); its place is here and not with those who
 //! log, so that a slip of theirs stays one.
 
 use std::io::{IsTerminal, stderr};

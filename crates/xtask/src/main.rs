@@ -70,7 +70,9 @@ fn test(only: &[String]) -> Result<()> {
 
 fn lints() -> Result<()> {
     Run::cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]).go()?;
-    Run::cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "--deny warnings").go()
+    Run::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+        .env("RUSTDOCFLAGS", "--deny warnings")
+        .go()
 }
 
 fn tests() -> Result<()> {

@@ -4,7 +4,7 @@
 //! reading, `heliograph config show` and `docs/configuration.md` all come from that table.
 //!
 //! - To add a setting: a line in its section's table, then `cargo xtask docs`.
-//! - To add a section: a file like [`session`], a field of [`Config`], and its place in [`sections`].
+//! - To add a section: a file like `session.rs`, a field of [`Config`], and its place in [`sections`].
 //! - To add a type of value: an implementation of [`value::Scalar`].
 //!
 //! All problems are reported at once, each as a line that names the setting, where its value came from and what to
