@@ -1,10 +1,10 @@
 //! HTTP for pairing and administration, the console and the pages, health and metrics.
 //!
-//! One file per group of endpoints; [`routes`] says which path leads where. What they share: [`caller`] (who asks,
-//! and for which mesh), [`budgets`] (failures that count), [`failure`] (storage errors as problem documents),
-//! [`feed`] (the log, followed once for all who wait), [`enforcement`] (when a revoke has reached every node).
+//! One file per group of endpoints; `routes.rs` says which path leads where. What they share: `caller.rs` (who asks,
+//! and for which mesh), `budgets.rs` (failures that count), `failure.rs` (storage errors as problem documents),
+//! `feed.rs` (the log, followed once for all who wait), `enforcement.rs` (when a revoke has reached every node).
 //!
-//! To add an endpoint: a handler in its group's file, a line in [`routes`], its description in `openapi.json`; a
+//! To add an endpoint: a handler in its group's file, a line in `routes.rs`, its description in `openapi.json`; a
 //! test holds the last two against each other.
 //!
 //! What must never be true here: a secret in a log line or an error; an `enforced: true` before every lease that

@@ -38,7 +38,7 @@ pub enum Effect<'a> {
     Unplace,
     /// This message may not be written to this client: tell its sender.
     Return(Signal),
-    /// Bring this to `target`; what becomes of it goes to [`Session::on_refused`] when it fails here.
+    /// Bring this to `target`; what fails at once goes to [`Session::on_receipt`].
     Relay {
         /// For whom, as the client wrote it.
         target: Cow<'a, str>,

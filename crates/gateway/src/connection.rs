@@ -297,6 +297,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.schedule();
         if first {
             let member = Member { peer: peer.id.clone(), place: placement.place };
+            let _in_order = self.space.news();
+            self.handle.announced.store(true, Ordering::Relaxed);
             self.gateway.announce(&self.space, &peer.id, Parcel::Joined(member));
         }
         // The right may have gone while the place was taken: then the list is not sent, and `StandingChanged`
@@ -501,7 +503,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(true) => self.announce_left(),
             Ok(false) => {} // never placed, or a newer session took over and told it
             Err(error) => {
-                tracing::warn!(%error, "a session's presence could not be released; it will expire")
+                tracing::warn!(%error, "a session's presence could not be released; it will expire");
             }
         }
         if nobody_here {
@@ -511,6 +513,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn announce_left(&self) {
         let peer = &self.handle.peer.id;
+        let _in_order = self.space.news();
+        let newer = self.space.session(peer.as_str()).filter(|session| session.epoch > self.handle.epoch);
+        if newer.is_some_and(|session| session.announced.load(Ordering::Relaxed)) {
+            return; // it came back before this was told: it is there
+        }
         self.gateway.announce(&self.space, peer, Parcel::Left(peer.clone()));
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Handle {
     pub(crate) epoch: Epoch,
     pub(crate) dialect: Dialect,
     pub(crate) outbox: Outbox,
+    /// Whether its place was announced. Written under [`Space::news`].
+    pub(crate) announced: AtomicBool,
     /// Whether the client asked for events, so that others are not woken for nothing.
     pub(crate) wants_events: AtomicBool,
     /// Whether the client asked for ICE servers, which expire.
@@ -45,6 +47,7 @@ impl Handle {
             epoch,
             dialect,
             outbox: Outbox::default(),
+            announced: AtomicBool::new(false),
             wants_events: AtomicBool::new(false),
             wants_ice: AtomicBool::new(false),
             writing_since: AtomicU64::new(0),
@@ -52,7 +55,7 @@ impl Handle {
         }
     }
 
-    /// Marks the start of a turn: checks of rights that follow are covered by [`Self::settled`].
+    /// Marks the start of a turn: [`Directory::settle`] waits for the checks of rights that follow.
     pub(crate) fn begin_turn(&self, now: u64) {
         self.writing_since.store(now.max(1), Ordering::SeqCst);
         // The store must be visible before the rights are read: either the authority feed sees this turn and waits
@@ -76,6 +79,7 @@ pub(crate) struct Space {
     pub(crate) mesh: MeshName,
     sessions: RwLock<Map<PeerId, Arc<Handle>>>,
     peers: Mutex<Map<PeerId, Weak<Peer>>>,
+    news: Mutex<()>,
 }
 
 // Every critical section below leaves its map consistent at each step, so a poisoned lock is still good.
@@ -93,7 +97,7 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 impl Space {
     fn new(mesh: MeshName) -> Self {
-        Self { mesh, sessions: RwLock::default(), peers: Mutex::default() }
+        Self { mesh, sessions: RwLock::default(), peers: Mutex::default(), news: Mutex::default() }
     }
 
     /// The one value of a peer on this node, made if nobody holds it yet.
@@ -110,6 +114,12 @@ impl Space {
     /// The value of a peer, if anybody here holds it.
     pub(crate) fn known(&self, id: &PeerId) -> Option<Arc<Peer>> {
         lock(&self.peers).get(id).and_then(Weak::upgrade)
+    }
+
+    /// Held while somebody's coming or going is told, so that the news of one peer go out in the order in which they
+    /// happened: the end of its older session never after the start of its newer one.
+    pub(crate) fn news(&self) -> MutexGuard<'_, ()> {
+        lock(&self.news)
     }
 
     pub(crate) fn session(&self, peer: &str) -> Option<Arc<Handle>> {

@@ -111,6 +111,17 @@ impl Gateway {
         self.tasks.spawn(crate::sweep::run(Arc::clone(self)));
     }
 
+    /// Waits for the first lease, at most `patience`. A client that came before it would be told to try again, and
+    /// one of the original protocol would not even be told.
+    pub async fn ready(&self, patience: Duration) {
+        let leased = async {
+            while !self.authorization_current() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _late = tokio::time::timeout(patience, leased).await;
+    }
+
     /// Its name.
     pub fn id(&self) -> &GatewayId {
         &self.id

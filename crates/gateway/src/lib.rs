@@ -1,7 +1,7 @@
 //! Runs the sockets.
 //!
 //! [`accept`] takes connections under deadlines, [`upgrade`] turns requests into sessions, `connection` is the
-//! actor that owns one socket and its state machine, `directory` says who is on this node, [`Gateway::relay`] is
+//! actor that owns one socket and its state machine, `directory` says who is on this node, `Gateway::relay` is
 //! the one place where an effect becomes a delivery (here or over the bus), `feed` keeps the rights current and
 //! the lease alive, `sweep` looks at everybody's deadlines so that no socket needs a timer of its own.
 //!

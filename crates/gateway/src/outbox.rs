@@ -14,6 +14,10 @@ use heliograph_core::session::Mail;
 /// Memory of one queued mail beside its payload, in bytes: what the bound on bytes counts for it.
 const MAIL_OVERHEAD: usize = 256;
 
+/// Most news (receipts, events) that wait for one socket. They are counted apart from messages: a burst of receipts,
+/// when a slow target reads again, must not cost a sender its socket that reads as it should.
+const MAX_NEWS: usize = 16_384;
+
 /// Everyone may push; one task, the socket's, takes.
 ///
 /// When the queue is full, candidates go first, oldest first: a stale one is replaced by the next. If that is not
@@ -27,6 +31,9 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct Queue {
     mail: VecDeque<Mail>,
+    /// How many of them are messages; the rest is news.
+    messages: usize,
+    /// What the messages take.
     bytes: usize,
     tick: bool,
     close: Option<CloseCode>,
@@ -61,28 +68,15 @@ impl Outbox {
 
     /// Queues `mail`, never waiting.
     pub(crate) fn push(&self, mail: Mail, limits: &Limits) -> Pushed {
-        let size = size_of_mail(&mail);
-        let dropped = {
+        let pushed = {
             let mut queue = self.lock();
             if queue.close.is_some() {
                 return Pushed::Closed;
             }
-            let dropped = queue.make_room(size, limits);
-            if !queue.has_room(size, limits) {
-                if !is_expendable(&mail) {
-                    queue.close = Some(CloseCode::SlowConsumer);
-                    queue.abort = true;
-                }
-                drop(queue);
-                self.waker.wake();
-                return Pushed::Full;
-            }
-            queue.bytes += size;
-            queue.mail.push_back(mail);
-            dropped
+            queue.push(mail, limits)
         };
         self.waker.wake();
-        Pushed::Queued(dropped)
+        pushed
     }
 
     /// Asks the owner to look at its deadlines.
@@ -138,21 +132,44 @@ impl Outbox {
 }
 
 impl Queue {
+    fn push(&mut self, mail: Mail, limits: &Limits) -> Pushed {
+        let Some(size) = size_of_message(&mail) else {
+            if self.mail.len() - self.messages >= MAX_NEWS {
+                return self.give_up();
+            }
+            self.mail.push_back(mail);
+            return Pushed::Queued(vec![]);
+        };
+        let dropped = self.make_room(size, limits);
+        if self.has_room(size, limits) {
+            self.bytes += size;
+            self.messages += 1;
+            self.mail.push_back(mail);
+            return Pushed::Queued(dropped);
+        }
+        if is_expendable(&mail) { Pushed::Full } else { self.give_up() }
+    }
+
+    fn give_up(&mut self) -> Pushed {
+        self.close = Some(CloseCode::SlowConsumer);
+        self.abort = true;
+        Pushed::Full
+    }
+
     fn has_room(&self, size: usize, limits: &Limits) -> bool {
-        // One message always fits, however small the bound: otherwise a long list could never be sent.
-        self.mail.is_empty()
-            || (self.bytes + size <= limits.outbox_bytes && self.mail.len() < limits.outbox_messages)
+        // One message always fits, however small the bound.
+        self.messages == 0
+            || (self.bytes + size <= limits.outbox_bytes && self.messages < limits.outbox_messages)
     }
 
     fn make_room(&mut self, size: usize, limits: &Limits) -> Vec<Signal> {
         let mut dropped = vec![];
         while !self.has_room(size, limits) {
             let Some(at) = self.mail.iter().position(is_expendable) else { break };
-            if let Some(mail) = self.mail.remove(at) {
-                self.bytes -= size_of_mail(&mail);
-                if let Mail::Signal(signal) = mail {
-                    dropped.push(signal);
-                }
+            if let Some(Mail::Signal(signal)) = self.mail.remove(at) {
+                self.bytes -= size_of_signal(&signal);
+                self.messages -= 1;
+                dropped.push(signal);
             }
         }
         dropped
@@ -160,6 +177,7 @@ impl Queue {
 
     fn take(&mut self) -> Batch {
         self.bytes = 0;
+        self.messages = 0;
         // Taking the whole buffer frees it once it is written: an idle socket holds none.
         Batch {
             mail: std::mem::take(&mut self.mail),
@@ -173,8 +191,13 @@ fn is_expendable(mail: &Mail) -> bool {
     matches!(mail, Mail::Signal(signal) if signal.kind.is_expendable())
 }
 
-fn size_of_mail(mail: &Mail) -> usize {
-    MAIL_OVERHEAD + if let Mail::Signal(signal) = mail { signal.payload.len() } else { 0 }
+fn size_of_signal(signal: &Signal) -> usize {
+    MAIL_OVERHEAD + signal.payload.len()
+}
+
+/// What a message counts for; news count by number alone.
+fn size_of_message(mail: &Mail) -> Option<usize> {
+    if let Mail::Signal(signal) = mail { Some(size_of_signal(signal)) } else { None }
 }
 
 #[cfg(test)]
@@ -247,6 +270,19 @@ mod tests {
         let outbox = Outbox::default();
         assert!(matches!(outbox.push(signal(Kind::Offer, &"x".repeat(10_000)), &limits), Pushed::Queued(_)));
         assert!(matches!(outbox.push(signal(Kind::Offer, "y"), &limits), Pushed::Full));
+    }
+
+    #[test]
+    fn news_have_a_bound_of_their_own() {
+        let outbox = Outbox::default();
+        for text in ["o1", "o2", "o3"] {
+            outbox.push(signal(Kind::Offer, text), &three());
+        }
+        for _ in 0..MAX_NEWS {
+            assert!(matches!(outbox.push(Mail::StandingChanged, &three()), Pushed::Queued(_)));
+        }
+        assert!(matches!(outbox.push(Mail::StandingChanged, &three()), Pushed::Full));
+        assert_eq!(outbox.lock().close, Some(CloseCode::SlowConsumer));
     }
 
     #[tokio::test]

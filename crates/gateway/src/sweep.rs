@@ -11,6 +11,8 @@ use crate::directory::Handle;
 use crate::gateway::Gateway;
 
 const INTERVAL: Duration = Duration::from_millis(500);
+/// How long a write may stand still when the lease has run out, in nanoseconds.
+const UNLEASED_WRITE_NANOS: u64 = 250_000_000;
 /// How often what nobody needs any more is let go of.
 const TIDY_EVERY: u32 = 20;
 
@@ -48,7 +50,9 @@ fn visit(gateway: &Gateway, handle: &Handle, now: Instant, refresh: bool) {
         handle.outbox.tick();
     }
     let write_deadline = u64::try_from(gateway.config.limits.write_deadline.as_nanos()).unwrap_or(u64::MAX);
-    if handle.turn().is_some_and(|since| nanos.saturating_sub(since) > write_deadline) {
+    // What was checked under a lease must not be written long after it has run out (DESIGN G8).
+    let patience = if gateway.authority.is_current(now) { write_deadline } else { UNLEASED_WRITE_NANOS };
+    if handle.turn().is_some_and(|since| nanos.saturating_sub(since) > patience) {
         handle.outbox.abort(CloseCode::SlowConsumer);
     }
     if refresh && handle.wants_ice.load(Ordering::Relaxed) && handle.peer.right.is_approved() {

@@ -21,7 +21,7 @@ use heliograph_wire::Dialect;
 use http::header::{
     CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -112,10 +112,11 @@ async fn prepare(
 
 /// RFC 6455 §4.2.1: what has to be there for an upgrade.
 fn handshake_key(headers: &HeaderMap) -> Result<String, Problem> {
-    let has = |name: &str, word: &str| {
-        header(headers, name).is_some_and(|v| v.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
+    let has = |name: HeaderName, word: &str| {
+        let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+        lines.flat_map(|line| line.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
     };
-    if !has(UPGRADE.as_str(), "websocket") || !has(CONNECTION.as_str(), "upgrade") {
+    if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
         let detail = "this path speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket`";
         return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail));
     }

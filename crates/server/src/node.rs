@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cors::Cors;
 
+/// How long clients wait for a node's first lease before they are served without.
+const FIRST_LEASE_PATIENCE: Duration = Duration::from_secs(3);
+
 /// The sockets that a node listens on; whoever starts it binds them.
 #[derive(Debug)]
 pub struct Listeners {
@@ -75,7 +78,10 @@ impl Node {
             stop: stop.clone(),
         };
         let apart = listeners.admin.is_some();
-        tasks.spawn(accept::serve(listeners.public, public_app(&parts, apart), listening(&parts.limits)));
+        tasks.spawn(once_leased(
+            Arc::clone(&parts.gateway),
+            accept::serve(listeners.public, public_app(&parts, apart), listening(&parts.limits)),
+        ));
         tasks.spawn(accept::serve(listeners.ops, ops_app(&parts), listening(&parts.limits)));
         if let Some(admin) = listeners.admin {
             tasks.spawn(accept::serve(admin, admin_app(&parts), listening(&parts.limits)));
@@ -104,6 +110,13 @@ impl Node {
         self.stop.cancel();
         while self.listeners.join_next().await.is_some() {}
     }
+}
+
+/// Clients wait in the listener's backlog until the node may relay; not for ever, since what they ask for may be an
+/// answer that says why it may not.
+async fn once_leased(gateway: Arc<Gateway>, serve: impl Future<Output = ()>) {
+    gateway.ready(FIRST_LEASE_PATIENCE).await;
+    serve.await;
 }
 
 fn public_app(parts: &Parts, admin_apart: bool) -> Router {

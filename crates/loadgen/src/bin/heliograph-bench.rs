@@ -159,7 +159,7 @@ struct Scale {
 }
 
 const FULL: Scale = Scale {
-    rounds: 5,
+    rounds: 7,
     loop_time: Duration::from_millis(1_500),
     paced_time: Duration::from_secs(2),
     latency_time: Duration::from_secs(3),
