@@ -24,6 +24,8 @@ use crate::node::{Control, Parts, keep};
 const SECRET_FILE: &str = "signing-secret";
 /// Held locked by the one process that uses a data directory.
 const LOCK_FILE: &str = "lock";
+/// What the first administrator's key is called.
+const ADMIN_NAME: &str = "First administrator";
 /// The peer that the first administrator's key stands for.
 const ADMIN_PEER: &str = "admin";
 
@@ -147,7 +149,7 @@ async fn seed_keys(
 ) -> Result<Option<Secret>> {
     if let Some(key) = &keys.bootstrap_admin_key {
         let what = "bootstrap_admin_key";
-        import(store, hasher, &admin_entry(key.expose())?)
+        import(store, hasher, &admin_entry(key.expose())?, ADMIN_NAME)
             .await
             .with_context(|| format!("cannot use {what}"))?;
     }
@@ -156,7 +158,7 @@ async fn seed_keys(
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let entries = parse_key_file(&text).with_context(|| format!("cannot use {}", path.display()))?;
         for (at, entry) in entries.iter().enumerate() {
-            import(store, hasher, entry)
+            import(store, hasher, entry, "Imported")
                 .await
                 .with_context(|| format!("cannot import entry {} of {}", at + 1, path.display()))?;
         }
@@ -166,7 +168,7 @@ async fn seed_keys(
         return Ok(None);
     }
     let key = secret::api_key(&mut rand::rng());
-    import(store, hasher, &admin_entry(key.expose())?).await?;
+    import(store, hasher, &admin_entry(key.expose())?, ADMIN_NAME).await?;
     Ok(Some(key))
 }
 
@@ -191,14 +193,14 @@ fn admin_entry(key: &str) -> Result<KeyEntry> {
     })
 }
 
-async fn import(store: &dyn Store, hasher: &Hasher, entry: &KeyEntry) -> Result<()> {
+async fn import(store: &dyn Store, hasher: &Hasher, entry: &KeyEntry, name: &str) -> Result<()> {
     let key = NewKey {
         id: secret::api_key_id(&mut rand::rng()),
         secret: hasher.hash(Purpose::ApiKey, entry.secret.expose()),
         mesh: entry.mesh.clone(),
         peer: entry.peer.clone(),
         role: entry.role.clone(),
-        name: "imported".to_owned(),
+        name: name.to_owned(),
     };
     match store.create_key(key, By { actor: "system", now: unix_millis() }).await {
         Ok(_) => Ok(()),
