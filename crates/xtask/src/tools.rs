@@ -8,8 +8,8 @@ use crate::command::{Run, root};
 
 /// Kept in step with the configuration in `deny.toml`.
 const CARGO_DENY: &str = "0.20.2";
-/// The test runner that is used (`node --test` with globs and hooks) came with it.
-const OLDEST_NODE: u32 = 18;
+/// What the test runner needs (`engines` in `tests/browser/package.json`).
+const OLDEST_NODE: u32 = 20;
 
 /// Finds or installs everything first, so that nothing is missing halfway.
 pub(crate) fn prepare() -> Result<()> {
@@ -21,6 +21,9 @@ pub(crate) fn prepare() -> Result<()> {
 
 /// The browser.
 pub(crate) fn chromium() -> Result<PathBuf> {
+    if let Some(chosen) = std::env::var_os("CHROMIUM") {
+        return Ok(chosen.into());
+    }
     let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
     find_or_install(&names, &["chromium"], "set CHROMIUM to the path of a Chromium or Chrome")
 }
@@ -53,9 +56,6 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
 }
 
 fn find_or_install(names: &[&str], packages: &[&str], otherwise: &str) -> Result<PathBuf> {
-    if let Some(chosen) = std::env::var_os("CHROMIUM").filter(|_| names.contains(&"chromium")) {
-        return Ok(chosen.into());
-    }
     if let Some(found) = names.iter().find_map(|name| find(name)) {
         return Ok(found);
     }
