@@ -208,7 +208,7 @@ struct Node {
     child: Child,
     server: String,
     key: String,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Node {
@@ -232,7 +232,7 @@ impl Node {
         };
         let server = find("Page").trim_end_matches('/').to_owned();
         let key = find("Admin key");
-        Self { child, server, key, _dir: dir }
+        Self { child, server, key, dir }
     }
 
     fn ask(&self, arguments: &[&str]) -> String {
@@ -488,4 +488,35 @@ fn migration_can_be_repeated() {
     }
     check_failure(&["migrate"], &[], 2, &["database_url (not set)"]);
     check_failure(&["migrate"], &[("HELIOGRAPH_DATABASE_URL", "postgres://db/x")], 1, &["sqlite://"]);
+}
+
+#[test]
+fn a_start_that_cannot_succeed_says_why_and_what_to_do() {
+    let dev = |extra: [&str; 2], expect: &[&str]| {
+        let ports = ["dev", "--ops-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
+        // The later of two flags counts for the command line as for people; so each case names its own.
+        let arguments: Vec<&str> = if extra[0] == "--listen" {
+            [&ports[..3], &extra[..]].concat()
+        } else {
+            [&ports[..], &extra[..]].concat()
+        };
+        check_failure(&arguments, &[], 1, expect);
+    };
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    dev(["--listen", &address], &[&address, "in use", "--listen"]);
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let below_a_file = file.path().join("data").display().to_string();
+    dev(["--data-dir", &below_a_file], &[&below_a_file, "--data-dir"]);
+
+    let node = Node::start();
+    let shared = node.dir.path().join("heliograph-data").display().to_string();
+    dev(["--data-dir", &shared], &[&shared, "in use by another heliograph process"]);
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("heliograph.db"), "this is not a database, however long it may be")
+        .unwrap();
+    let garbage = dir.path().display().to_string();
+    dev(["--data-dir", &garbage], &["heliograph.db"]);
 }

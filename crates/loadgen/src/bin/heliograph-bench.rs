@@ -147,7 +147,8 @@ fn write(report: &Report, path: &Path) -> anyhow::Result<()> {
 /// How much and how long.
 struct Scale {
     rounds: usize,
-    loop_time: Duration,
+    slices: usize,
+    slice_time: Duration,
     paced_time: Duration,
     latency_time: Duration,
     setups: usize,
@@ -160,10 +161,11 @@ struct Scale {
 
 const FULL: Scale = Scale {
     rounds: 7,
-    loop_time: Duration::from_millis(1_500),
+    slices: 21,
+    slice_time: Duration::from_millis(400),
     paced_time: Duration::from_secs(2),
     latency_time: Duration::from_secs(3),
-    setups: 2_000,
+    setups: 500,
     joins: 3_000,
     exchanges: 4_000,
     waves: 6,
@@ -172,10 +174,11 @@ const FULL: Scale = Scale {
 };
 const QUICK: Scale = Scale {
     rounds: 3,
-    loop_time: Duration::from_millis(600),
+    slices: 9,
+    slice_time: Duration::from_millis(250),
     paced_time: Duration::from_secs(1),
     latency_time: Duration::from_millis(1_500),
-    setups: 500,
+    setups: 250,
     joins: 1_000,
     exchanges: 1_500,
     waves: 4,
@@ -218,6 +221,11 @@ enum Side {
 
 /// The two, in the order in which they get their turns.
 type Turns<'a> = [(Side, &'a Target); 2];
+
+/// Now one is first, now the other, so that neither gains by its place.
+fn ordered([first, second]: Turns<'_>, round: usize) -> Turns<'_> {
+    if round.is_multiple_of(2) { [first, second] } else { [second, first] }
+}
 
 /// Figures of the two, run by run.
 #[derive(Default)]
@@ -288,31 +296,22 @@ impl Bench {
     }
 
     async fn relay(&mut self, turns: Turns<'_>, peers: &[Peer]) -> anyhow::Result<()> {
-        let (mut single, mut single_rate) = (Both::default(), Both::default());
-        let (mut batched, mut batched_rate) = (Both::default(), Both::default());
-        let (mut paced, mut receipts) = (Both::default(), Both::default());
-        let Scale { rounds, loop_time, paced_time, .. } = self.scale;
-        for round in 1..=rounds {
-            eprintln!("relay, round {round} of {rounds}");
-            for (side, target) in turns {
+        let mut paced = Both::default();
+        for round in 0..self.scale.rounds {
+            eprintln!("relay at a fixed rate, round {} of {}", round + 1, self.scale.rounds);
+            for (side, target) in ordered(turns, round) {
                 let mut pairs = Pairs::open(target, peers, PAIRS, Manner::Plain).await?;
-                let Cost { cpu_us, per_second } = pairs.closed_loop(target, 1, loop_time).await?;
-                single.add(side, cpu_us);
-                single_rate.add(side, per_second);
-                let Cost { cpu_us, per_second } = pairs.closed_loop(target, BATCH, loop_time).await?;
-                batched.add(side, cpu_us);
-                batched_rate.add(side, per_second);
-                paced.add(side, pairs.open_loop(target, RATE, paced_time, false).await?.cost.cpu_us);
+                paced.add(
+                    side,
+                    pairs.open_loop(target, RATE, self.scale.paced_time, false).await?.cost.cpu_us,
+                );
                 pairs.close().await?;
             }
-            for (side, target) in turns {
-                // The bare relay has no receipts: the same messages are what the product's are compared with.
-                let mut pairs = Pairs::open(target, peers, PAIRS, Manner::Feedback).await?;
-                receipts.add(side, pairs.closed_loop(target, 1, loop_time).await?.cpu_us);
-                let came = pairs.close().await?;
-                ensure!(came > 0 || target.dialect == Dialect::Bare, "no receipt came");
-            }
         }
+        let (single, single_rate) = self.closed_loops(turns, peers, 1, Manner::Plain).await?;
+        let (batched, batched_rate) = self.closed_loops(turns, peers, BATCH, Manner::Plain).await?;
+        // The bare relay has no receipts: the same messages are what the product's are compared with.
+        let (receipts, _) = self.closed_loops(turns, peers, 1, Manner::Feedback).await?;
         let goal = Some(Goal::Ratio(1.4));
         self.row(("relay_cpu", "CPU per 1.5 KB message, one under way per pair", "µs"), single, goal);
         self.row(("relay_cpu_batched", "CPU per message, 16 under way per pair", "µs"), batched, goal);
@@ -323,12 +322,41 @@ impl Bench {
         Ok(())
     }
 
+    /// Processor time per message and messages per second, in many short slices: what else the machine does then
+    /// disturbs both servers alike.
+    async fn closed_loops(
+        &self,
+        turns: Turns<'_>,
+        peers: &[Peer],
+        window: u32,
+        manner: Manner,
+    ) -> anyhow::Result<(Both, Both)> {
+        eprintln!("relay, {window} under way, {manner:?}");
+        let (mut cost, mut rate) = (Both::default(), Both::default());
+        let [(_, first), (_, second)] = turns;
+        let mut first = Pairs::open(first, peers, PAIRS, manner).await?;
+        let mut second = Pairs::open(second, peers, PAIRS, manner).await?;
+        for slice in 0..self.scale.slices {
+            for (side, target) in ordered(turns, slice) {
+                let pairs = if side == Side::Product { &mut first } else { &mut second };
+                let Cost { cpu_us, per_second } =
+                    pairs.closed_loop(target, window, self.scale.slice_time).await?;
+                cost.add(side, cpu_us);
+                rate.add(side, per_second);
+            }
+        }
+        let receipts = first.close().await?;
+        ensure!(receipts > 0 || manner == Manner::Plain || self.against_itself, "no receipt came");
+        second.close().await?;
+        Ok((cost, rate))
+    }
+
     async fn latency(&mut self, turns: Turns<'_>, peers: &[Peer]) -> anyhow::Result<()> {
         let (mut median, mut tail) = (Both::default(), Both::default());
         let (mut late_median, mut late_tail) = (Both::default(), Both::default());
         for round in 1..=self.scale.rounds {
             eprintln!("latency, round {round} of {}", self.scale.rounds);
-            for (side, target) in turns {
+            for (side, target) in ordered(turns, round) {
                 let mut pairs = Pairs::open(target, peers, PAIRS, Manner::Plain).await?;
                 let mut paced = pairs.open_loop(target, LATENCY_RATE, self.scale.latency_time, true).await?;
                 pairs.close().await?;
@@ -348,18 +376,18 @@ impl Bench {
 
     async fn setups(&mut self, turns: Turns<'_>, peers: &[Peer]) -> anyhow::Result<()> {
         let (mut plain, mut rate, mut full) = (Both::default(), Both::default(), Both::default());
-        let Scale { rounds, setups: count, .. } = self.scale;
+        let Scale { slices, setups: count, .. } = self.scale;
+        eprintln!("set-ups");
         for (_, target) in turns {
-            setup::run(target, peers, count / 5, Manner::Plain).await?;
+            setup::run(target, peers, count, Manner::Plain).await?;
         }
-        for round in 1..=rounds {
-            eprintln!("set-ups, round {round} of {rounds}");
-            for (side, target) in turns {
+        for slice in 0..slices {
+            for (side, target) in ordered(turns, slice) {
                 let Cost { cpu_us, per_second } = setup::run(target, peers, count, Manner::Plain).await?;
                 plain.add(side, cpu_us);
                 rate.add(side, per_second);
             }
-            for (side, target) in turns {
+            for (side, target) in ordered(turns, slice) {
                 full.add(side, setup::run(target, peers, count / 2, Manner::Full).await?.cpu_us);
             }
         }
@@ -379,10 +407,10 @@ impl Bench {
             // Nobody is unknown twice.
             let share = strangers.len() / self.scale.rounds;
             let strangers = &strangers[(round - 1) * share..round * share];
-            for (side, target) in turns {
+            for (side, target) in ordered(turns, round) {
                 unknown.add(side, join::run(target, strangers).await?.join.cpu_us);
             }
-            for (side, target) in turns {
+            for (side, target) in ordered(turns, round) {
                 let coming = join::run(target, known).await?;
                 join.add(side, coming.join.cpu_us);
                 rate.add(side, coming.join.per_second);

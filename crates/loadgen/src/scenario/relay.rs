@@ -14,7 +14,7 @@ use crate::stats::Samples;
 use crate::target::{Kind, Manner, Target};
 
 /// Load before a closed loop is measured, so that caches are warm and all pairs run.
-const WARM_UP: Duration = Duration::from_millis(200);
+const WARM_UP: Duration = Duration::from_millis(100);
 /// Before an intended time the sender stops sleeping and spins: sleeping is exact to about this.
 const SPIN: Duration = Duration::from_micros(80);
 
