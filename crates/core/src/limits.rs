@@ -57,7 +57,7 @@ pub struct Limits {
     pub max_upgrades_per_second: u32,
     /// TCP connections on the public listener altogether.
     pub max_connections: u32,
-    /// Sockets that have not authenticated, altogether.
+    /// Sockets that have not authenticated, altogether. Each may make room for one message of the largest size.
     pub max_unauthenticated: u32,
     /// Sockets that have not authenticated, per client address; 0 is off.
     pub max_unauthenticated_per_address: u32,
@@ -100,7 +100,7 @@ impl Default for Limits {
             max_sockets_per_address: 5_000,
             max_upgrades_per_second: 200,
             max_connections: 200_000,
-            max_unauthenticated: 10_000,
+            max_unauthenticated: 2_000,
             max_unauthenticated_per_address: 500,
             first_byte_deadline: Duration::from_secs(5),
             header_deadline: Duration::from_secs(10),

@@ -16,10 +16,13 @@ use heliograph_core::limits::{self, Limits};
 use heliograph_http::TrustedProxies;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+/// Connections that a listener beside the public one takes at once.
+const MAX_CONNECTIONS_APART: u32 = 1_024;
 
 /// What a listener needs to know.
 #[derive(Debug, Clone)]
@@ -136,6 +139,7 @@ async fn http(
 pub struct Admission {
     open: Arc<Counter>,
     unauthenticated: Arc<Counter>,
+    refused: Option<IntCounter>,
     per_address: Mutex<HashMap<IpAddr, Arc<AddressCounts>, RandomState>>,
     max_sockets_per_address: u32,
     max_unauthenticated_per_address: u32,
@@ -196,9 +200,19 @@ impl Drop for Permit {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: &Limits, connections: IntGauge) -> Self {
+    pub(crate) fn new(limits: &Limits, connections: IntGauge, refused: IntCounter) -> Self {
         Self {
             open: Counter::new(limits.max_connections, Some(connections)),
+            refused: Some(refused),
+            ..Self::apart(limits)
+        }
+    }
+
+    /// For a listener beside the public one: health must answer when the public listener is full.
+    pub fn apart(limits: &Limits) -> Self {
+        Self {
+            open: Counter::new(MAX_CONNECTIONS_APART, None),
+            refused: None,
             unauthenticated: Counter::new(limits.max_unauthenticated, None),
             per_address: Mutex::default(),
             max_sockets_per_address: limits.max_sockets_per_address,
@@ -207,7 +221,11 @@ impl Admission {
     }
 
     fn connection(&self) -> Option<Permit> {
-        self.open.take()
+        let permit = self.open.take();
+        if let (None, Some(refused)) = (&permit, &self.refused) {
+            refused.inc();
+        }
+        permit
     }
 
     /// A place for a WebSocket of `address`; `Err` names the limit that is reached. A socket that has yet to
@@ -261,7 +279,17 @@ mod tests {
     use super::*;
 
     fn admission(limits: &Limits) -> Admission {
-        Admission::new(limits, IntGauge::new("x", "x").unwrap())
+        Admission::new(limits, IntGauge::new("x", "x").unwrap(), IntCounter::new("y", "y").unwrap())
+    }
+
+    #[test]
+    fn a_full_public_listener_leaves_room_for_health() {
+        let limits = Limits { max_connections: 1, ..Limits::default() };
+        let (public, ops) = (admission(&limits), Admission::apart(&limits));
+        let _only = public.connection().unwrap();
+        assert!(public.connection().is_none());
+        assert_eq!(public.refused.as_ref().map(IntCounter::get), Some(1));
+        assert!(ops.connection().is_some());
     }
 
     #[test]

@@ -83,7 +83,8 @@ impl Gateway {
     /// A gateway that serves nobody yet; [`Self::start`] sets its background tasks going.
     pub fn new(parts: Parts) -> Arc<Self> {
         let origin = Instant::now();
-        let admission = Admission::new(&parts.config.limits, parts.metrics.connections.clone());
+        let refused = parts.metrics.rate_limited().with_label_values(&["connections"]);
+        let admission = Admission::new(&parts.config.limits, parts.metrics.connections.clone(), refused);
         Arc::new(Self {
             id: parts.id,
             config: parts.config,

@@ -12,7 +12,7 @@ use heliograph_bus::local;
 use heliograph_core::id::{GatewayId, Version};
 use heliograph_core::limits::Limits;
 use heliograph_gateway::Gateway;
-use heliograph_gateway::accept::{self, Listening};
+use heliograph_gateway::accept::{self, Admission, Listening};
 use heliograph_http::{Problem, TrustedProxies};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -71,20 +71,21 @@ impl Node {
         let (public, ops) = (listeners.public.local_addr()?, listeners.ops.local_addr()?);
         let mut tasks = JoinSet::new();
         parts.gateway.start();
-        let listening = |limits: &Limits| Listening {
-            limits: limits.clone(),
+        let listening = |admission| Listening {
+            limits: parts.limits.clone(),
             trusted_proxies: parts.trusted_proxies.clone(),
-            admission: parts.gateway.admission(),
+            admission,
             stop: stop.clone(),
         };
+        let aside = || listening(Arc::new(Admission::apart(&parts.limits)));
         let apart = listeners.admin.is_some();
         tasks.spawn(once_leased(
             Arc::clone(&parts.gateway),
-            accept::serve(listeners.public, public_app(&parts, apart), listening(&parts.limits)),
+            accept::serve(listeners.public, public_app(&parts, apart), listening(parts.gateway.admission())),
         ));
-        tasks.spawn(accept::serve(listeners.ops, ops_app(&parts), listening(&parts.limits)));
+        tasks.spawn(accept::serve(listeners.ops, ops_app(&parts), aside()));
         if let Some(admin) = listeners.admin {
-            tasks.spawn(accept::serve(admin, admin_app(&parts), listening(&parts.limits)));
+            tasks.spawn(accept::serve(admin, admin_app(&parts), aside()));
         }
         Ok(Self { parts, stop, listeners: tasks, public, ops })
     }

@@ -20,7 +20,7 @@ use heliograph_loadgen::procfs::open_file_limits;
 use heliograph_loadgen::report::{Goal, Report, Row};
 use heliograph_loadgen::scenario::relay::Pairs;
 use heliograph_loadgen::scenario::{Cost, idle, join, setup, storm};
-use heliograph_loadgen::target::{Dialect, Manner, Target};
+use heliograph_loadgen::target::{Manner, Target};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The generator must not wait for its memory either.
@@ -174,10 +174,10 @@ const FULL: Scale = Scale {
 };
 const QUICK: Scale = Scale {
     rounds: 3,
-    slices: 9,
+    slices: 7,
     slice_time: Duration::from_millis(250),
     paced_time: Duration::from_secs(1),
-    latency_time: Duration::from_millis(1_500),
+    latency_time: Duration::from_secs(1),
     setups: 250,
     joins: 1_000,
     exchanges: 1_500,
@@ -296,6 +296,10 @@ impl Bench {
     }
 
     async fn relay(&mut self, turns: Turns<'_>, peers: &[Peer]) -> anyhow::Result<()> {
+        let (single, single_rate) = self.closed_loops(turns, peers, 1, Manner::Plain).await?;
+        let (batched, batched_rate) = self.closed_loops(turns, peers, BATCH, Manner::Plain).await?;
+        // The bare relay has no receipts: the same messages are what the product's are compared with.
+        let (receipts, _) = self.closed_loops(turns, peers, 1, Manner::Feedback).await?;
         let mut paced = Both::default();
         for round in 0..self.scale.rounds {
             eprintln!("relay at a fixed rate, round {} of {}", round + 1, self.scale.rounds);
@@ -308,10 +312,6 @@ impl Bench {
                 pairs.close().await?;
             }
         }
-        let (single, single_rate) = self.closed_loops(turns, peers, 1, Manner::Plain).await?;
-        let (batched, batched_rate) = self.closed_loops(turns, peers, BATCH, Manner::Plain).await?;
-        // The bare relay has no receipts: the same messages are what the product's are compared with.
-        let (receipts, _) = self.closed_loops(turns, peers, 1, Manner::Feedback).await?;
         let goal = Some(Goal::Ratio(1.4));
         self.row(("relay_cpu", "CPU per 1.5 KB message, one under way per pair", "µs"), single, goal);
         self.row(("relay_cpu_batched", "CPU per message, 16 under way per pair", "µs"), batched, goal);
