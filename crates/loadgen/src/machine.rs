@@ -23,6 +23,9 @@ pub struct Circumstances {
     pub cores: usize,
     /// Memory of the machine, in MiB.
     pub memory_mib: u64,
+    /// Processes that ran or wanted to, averaged over the minute before the run: not much more than 0 if the machine
+    /// was left alone.
+    pub load_before: f64,
     /// The kernel's release.
     pub kernel: String,
     /// Version of the compiler.
@@ -44,6 +47,11 @@ impl Circumstances {
             cpu: field(&read("/proc/cpuinfo"), "model name"),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_mib: kilobytes / 1024,
+            load_before: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok())
+                .unwrap_or(0.0),
             kernel: known(read("/proc/sys/kernel/osrelease").trim()),
             rustc: output("rustc", &["--version"]),
             packages: versions(&lock_file()),

@@ -110,7 +110,7 @@ impl Report {
         format!(
             "# Benchmark\n\n{kind} Median, and in parentheses the smallest and the largest of all runs.\n\
              What is measured and how: [docs/performance.md](../../docs/performance.md).\n\n\
-             - {date}, revision {revision}, {:.0} s\n- {cpu}, {cores} cores, {memory_mib} MiB; Linux {kernel}\n\
+             - {date}, revision {revision}, {:.0} s\n- {cpu}, {cores} cores, {memory_mib} MiB; Linux {kernel}; load average before the run {load_before}\n\
              - {rustc}; {}\n\n{}",
             self.seconds,
             packages.join(", "),

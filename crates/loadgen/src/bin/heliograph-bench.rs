@@ -107,7 +107,7 @@ fn raise_file_limit() -> anyhow::Result<()> {
 }
 
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let begun = Instant::now();
+    let (begun, circumstances) = (Instant::now(), Circumstances::now());
     let beside = std::env::current_exe()?;
     let beside = |name: &str| beside.with_file_name(name);
     let mut bench = Bench {
@@ -127,7 +127,6 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bench.memory().await?;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let circumstances = Circumstances::now();
     let report = Report { schema: 1, quick: arguments.quick, circumstances, seconds, rows: bench.rows };
     write(&report, &arguments.out)?;
     println!("{}", report.table());
