@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 /// Packages whose versions the figures depend on.
-const PACKAGES: [&str; 6] = ["tokio", "tokio-tungstenite", "hyper", "serde_json", "mimalloc", "sqlx"];
+const PACKAGES: [&str; 6] =
+    ["tokio", "tokio-tungstenite", "hyper", "serde_json", "tikv-jemallocator", "sqlx"];
 
 /// The machine, the programs and the moment.
 #[derive(Debug, Clone, Serialize)]

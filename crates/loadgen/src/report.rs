@@ -103,7 +103,7 @@ impl Report {
 
     /// The whole report, in Markdown.
     pub fn markdown(&self) -> String {
-        let Circumstances { date, revision, cpu, cores, memory_mib, kernel, rustc, packages } =
+        let Circumstances { date, revision, cpu, cores, memory_mib, kernel, rustc, packages, load_before } =
             &self.circumstances;
         let packages: Vec<_> = packages.iter().map(|(name, version)| format!("{name} {version}")).collect();
         let kind = if self.quick { "Quick run: the figures are rough." } else { "Full run." };

@@ -28,7 +28,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 
 /// The product's allocator: with glibc's, memory per socket would compare allocators.
 #[global_allocator]
-static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Bound of a client's queue, in messages; beyond it messages to the client are dropped.
 const MAX_QUEUE: usize = 8_192;

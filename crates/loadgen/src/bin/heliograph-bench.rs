@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The generator must not wait for its memory either.
 #[global_allocator]
-static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Pairs that relay.
 const PAIRS: usize = 100;

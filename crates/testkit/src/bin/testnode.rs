@@ -4,7 +4,7 @@ use heliograph_server::config::{Config, Mode, Sources};
 
 /// As the real binary: what is measured here should be what users get.
 #[global_allocator]
-static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> anyhow::Result<()> {
     let config = Config::load(Mode::Dev, &Sources::from_process(None, vec![]));
