@@ -135,8 +135,6 @@ pub struct Visit {
 pub struct Claim {
     /// This session's epoch: higher than that of every earlier session of the peer.
     pub epoch: Epoch,
-    /// The session that it took over from, if that was on this very node.
-    pub superseded_here: Option<Epoch>,
     /// Whether the session that it took over from had a place, wherever it was. The claimer tells the mesh.
     pub displaced: bool,
 }

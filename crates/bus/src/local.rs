@@ -160,14 +160,13 @@ impl Presence for Node {
             (epoch, older)
         };
         let displaced = older.as_ref().is_some_and(|seat| seat.place.is_some());
-        let superseded_here = older.as_ref().filter(|seat| seat.gateway == self.id).map(|seat| seat.epoch);
         if let Some(seat) = older.filter(|seat| seat.gateway != self.id) {
             let destination = Destination::Peer(mesh.clone(), peer.clone());
             if let Some(inbox) = self.hub.inbox_of(&seat.gateway) {
                 inbox.arrived(&destination, Parcel::Superseded { by: epoch });
             }
         }
-        Ok(Claim { epoch, superseded_here, displaced })
+        Ok(Claim { epoch, displaced })
     }
 
     async fn place(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<Placement, BusError> {
