@@ -1,11 +1,13 @@
-//! What nodes tell one another: three small seams and their in-process twins.
+//! What nodes tell one another: three small seams and their implementations.
 //!
-//! - [`Bus`] carries parcels to the node that holds a peer, and to all nodes that hold members of a mesh.
-//! - [`Presence`] says which session of a peer is the live one, and keeps the order in which peers registered.
+//! - [`Bus`] carries parcels to the node that holds a peer, to all nodes that hold members of a mesh, and to one node.
+//! - [`Presence`] says which session of a peer is the live one, keeps the order in which peers registered, and tells
+//!   the nodes of a mesh who came and went.
 //! - [`Budget`] counts what is limited across nodes.
 //!
-//! To add a bus: implement the traits and pass `testing`'s conformance suite with a factory; then name it in
-//! `heliograph-server`'s `assemble`. Nothing that rights depend on may live here: a bus may lose, repeat and delay.
+//! [`local`] serves the nodes of one process, `redis` those of a cluster. To add a bus: implement the traits and pass
+//! `testing`'s conformance suite with a factory; then name it in `heliograph-server`'s `assemble`. Nothing that rights
+//! depend on may live here: a bus may lose, repeat and delay.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,7 +15,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId, Version};
-use heliograph_core::message::{Kind, Member, Receipt, TraceContext};
+use heliograph_core::message::{Capabilities, Kind, Member, Receipt, TraceContext};
+use tokio::sync::watch;
 
 pub mod budget;
 pub mod local;
@@ -23,7 +26,7 @@ pub mod testing;
 pub use budget::Budget;
 
 /// A message on its way to another node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteSignal {
     /// The sender, as its node authenticated it.
     pub from: PeerId,
@@ -39,12 +42,73 @@ pub struct RemoteSignal {
     pub payload: Bytes,
     /// Whether the sender wants to hear that it arrived.
     pub receipt: bool,
+    /// When the sender's node accepted it, in microseconds since the Unix epoch by that node's clock. For the
+    /// histogram of latencies alone: clocks of nodes differ.
+    pub accepted_unix_us: u64,
     /// Set when the message is traced.
     pub trace: Option<TraceContext>,
 }
 
+/// What a bus remembers of a message until it knows that somebody received it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witness {
+    /// The sender.
+    pub from: PeerId,
+    /// The sender's session.
+    pub from_epoch: Epoch,
+    /// The sender's name for the message.
+    pub id: Option<Box<str>>,
+}
+
+/// A session comes back and asks for what its former self left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeOver {
+    /// The mesh.
+    pub mesh: MeshName,
+    /// The peer.
+    pub peer: PeerId,
+    /// The new session.
+    pub by: Epoch,
+    /// Where it is.
+    pub to: GatewayId,
+    /// What the former session gave its client as a proof.
+    pub token: Box<str>,
+    /// The number of the last message that the client has, where it says so.
+    pub received: Option<u64>,
+}
+
+/// What a session leaves to the one that resumes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Estate {
+    /// What its client could do.
+    pub capabilities: Capabilities,
+    /// Its place, if it was registered and listed.
+    pub place: Option<u64>,
+    /// The number of the next message that is written to the client.
+    pub next_seq: u64,
+    /// Messages that were written, with their numbers, and that the client says it has not got.
+    pub written: Vec<(u64, RemoteSignal)>,
+    /// Messages that were not written yet.
+    pub waiting: Vec<RemoteSignal>,
+    /// Messages that are known to be lost.
+    pub lost: u64,
+}
+
+/// The answer to a [`TakeOver`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandOver {
+    /// The mesh.
+    pub mesh: MeshName,
+    /// The peer.
+    pub peer: PeerId,
+    /// The session that asked.
+    pub by: Epoch,
+    /// `None`: nothing is known under that token.
+    pub estate: Option<Estate>,
+}
+
 /// What travels.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parcel {
     /// For the session of a peer.
     Signal(RemoteSignal),
@@ -55,15 +119,30 @@ pub enum Parcel {
         /// What became of it.
         receipt: Receipt,
     },
-    /// A newer session of this peer took over; older ones end.
+    /// A fence in the channel of a peer: what comes before it is for older sessions, what comes after it for this
+    /// one, and older ones end. The node that sends it receives it too, in its place among the others.
     Superseded {
         /// The newer one.
         by: Epoch,
     },
-    /// For all members of a mesh: a peer took its place.
+    /// News for all members of a mesh: a peer took its place.
     Joined(Member),
-    /// For all members of a mesh: a peer gave up its place.
-    Left(PeerId),
+    /// News for all members of a mesh: a peer gave up its place.
+    Left {
+        /// The peer, and the place that it had.
+        member: Member,
+        /// When, in the mesh's order of places: whoever has a later place never saw the peer there.
+        at: u64,
+    },
+    /// For a node: hand over what a session left.
+    TakeOver(TakeOver),
+    /// For a node: what the session left.
+    HandOver(HandOver),
+    /// For a node: drain, or stop draining.
+    Drain {
+        /// False takes it back.
+        on: bool,
+    },
 }
 
 /// Where a parcel goes.
@@ -73,9 +152,11 @@ pub enum Destination {
     Peer(MeshName, PeerId),
     /// To every node that holds members of a mesh.
     Mesh(MeshName),
+    /// To one node. Every node receives its own from the start.
+    Gateway(GatewayId),
 }
 
-/// What became of a parcel at once. A later failure comes back as a [`Parcel::Receipt`].
+/// What became of a parcel at once. What fails later comes back by [`Inbox::returned`] or as a [`Parcel::Receipt`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// It is on its way, in order behind earlier ones of the same sender.
@@ -88,16 +169,28 @@ pub enum Sent {
     Down,
 }
 
+/// Why a parcel came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// Nobody received it.
+    Offline,
+    /// The bus failed. It may have arrived all the same.
+    Down,
+}
+
 /// Takes what arrives from other nodes. Must not block; called from the bus's own tasks.
 pub trait Inbox: Send + Sync {
     /// A parcel for `destination` arrived.
     fn arrived(&self, destination: &Destination, parcel: Parcel);
+    /// A [`Parcel::Signal`] that was queued for `destination` was lost.
+    fn returned(&self, destination: &Destination, witness: Witness, why: Lost);
 }
 
 /// The way to the other nodes.
 ///
-/// Parcels of one node to one destination arrive in the order of their sending, at most once each; a parcel may
-/// get lost when the bus fails. A node never receives what it sent itself.
+/// Parcels of one node to one destination arrive in the order of their sending, at most once each; all nodes that
+/// subscribe to a destination see its parcels in the same order. A parcel may get lost when the bus fails. A node does
+/// not receive what it sent itself, but for [`Parcel::Superseded`].
 #[async_trait]
 pub trait Bus: Send + Sync {
     /// Sends without waiting.
@@ -106,7 +199,7 @@ pub trait Bus: Send + Sync {
     async fn subscribe(&self, destination: Destination) -> Result<(), BusError>;
     /// Stops receiving. Idempotent.
     async fn unsubscribe(&self, destination: &Destination);
-    /// Whether parcels can be expected to pass.
+    /// Whether parcels can be expected to pass, both ways, and presence answers.
     fn is_up(&self) -> bool;
 }
 
@@ -130,13 +223,34 @@ pub struct Visit {
     pub dialect: Cow<'static, str>,
 }
 
+/// The session that a claim took over from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Previous {
+    /// Where it is; that node lives, as far as is known.
+    pub gateway: GatewayId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its place, which the new session inherits until it takes one of its own or ends.
+    pub place: Option<u64>,
+}
+
 /// The answer to a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// This session's epoch: higher than that of every earlier session of the peer.
     pub epoch: Epoch,
-    /// Whether the session that it took over from had a place, wherever it was. The claimer tells the mesh.
-    pub displaced: bool,
+    /// Whom it took over from. If that is on another node, the claimer sends [`Parcel::Superseded`] as soon as it
+    /// receives the peer's parcels itself.
+    pub previous: Option<Previous>,
+}
+
+/// Which place a session wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A new one: what it had or inherited is given up.
+    New,
+    /// The one that it has or inherited; a new one only if there is none.
+    Same,
 }
 
 /// The answer to taking a place.
@@ -144,7 +258,7 @@ pub struct Claim {
 pub struct Placement {
     /// The place in the mesh's total order of registrations.
     pub place: u64,
-    /// On the first call of a session: who came before. On later ones: everyone else.
+    /// With a new place: who came before. Otherwise: everyone else.
     pub members: Vec<Member>,
 }
 
@@ -161,27 +275,85 @@ pub struct Whereabouts {
     pub visit: Visit,
 }
 
+/// A session as its node knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// The mesh.
+    pub mesh: MeshName,
+    /// The peer.
+    pub peer: PeerId,
+    /// The session's epoch.
+    pub epoch: Epoch,
+    /// Its place, if it is listed.
+    pub place: Option<u64>,
+    /// What it said of itself.
+    pub visit: Visit,
+}
+
+/// What became of a [`Seat`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reseated {
+    /// It is there as it was said.
+    Kept,
+    /// A newer session of the peer exists.
+    Superseded(Epoch),
+    /// It had been given up for lost: it has a new place, and these are all the others. Their nodes were told.
+    Moved(Placement),
+}
+
+/// What a node says of itself to the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its name.
+    pub id: GatewayId,
+    /// Sessions that are open there.
+    pub sessions: u64,
+    /// The version of its program.
+    pub version: Cow<'static, str>,
+    /// Whether it drains.
+    pub draining: bool,
+}
+
 /// Who is on.
 ///
 /// Every call names the epoch, and a call with an older epoch than the claimed one changes nothing: a late
 /// disconnect never removes the newer session (DESIGN G5).
+///
+/// Whoever comes or goes is told to all nodes that subscribe to the mesh, the caller's own among them, as
+/// [`Parcel::Joined`] and [`Parcel::Left`] in one order, the one in which it happened.
+///
+/// What is kept here are hints; the truth is with the nodes that hold the sockets. After the backend was away or was
+/// emptied, [`Self::upheavals`] changes, every node says with [`Self::reseat`] whom it has, and only then claims and
+/// places are answered again, so that no list is without those who were there before (DESIGN G9).
 #[async_trait]
 pub trait Presence: Send + Sync {
-    /// Makes a new session of the peer the live one. Older sessions on other nodes are told by the bus.
+    /// Makes a new session of the peer the live one.
     async fn claim(&self, mesh: &MeshName, peer: &PeerId, visit: Visit) -> Result<Claim, BusError>;
-    /// Gives the session its place, or looks it up again. Of two sessions that are placed, exactly one finds the
-    /// other among the members of its first call (DESIGN G9).
-    async fn place(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<Placement, BusError>;
+    /// Gives the session a place, or looks it up again. Of two sessions that take a new place, exactly one finds the
+    /// other among the members (DESIGN G9).
+    async fn place(
+        &self,
+        mesh: &MeshName,
+        peer: &PeerId,
+        epoch: Epoch,
+        place: Place,
+    ) -> Result<Placement, BusError>;
     /// Takes the place away; the session stays. Answers whether there was one.
     async fn unplace(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError>;
-    /// Ends the session. Answers whether it had a place.
+    /// Ends the session, and its place. Answers whether it had one. If the backend is away, it is done later.
     async fn release(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError>;
     /// How many are placed in the mesh.
     async fn online(&self, mesh: &MeshName) -> Result<u64, BusError>;
     /// Where a peer's live session is.
     async fn locate(&self, mesh: &MeshName, peer: &PeerId) -> Result<Option<Whereabouts>, BusError>;
+    /// Changes when presence may have lost something, and once at the start: then [`Self::reseat`] is due.
+    fn upheavals(&self) -> watch::Receiver<u64>;
+    /// Says all sessions of this node, none left out; answers what became of each, in the same order.
+    async fn reseat(&self, seats: &[Seat]) -> Result<Vec<Reseated>, BusError>;
+    /// What the others are to know of this node from now on.
+    fn report(&self, status: NodeStatus);
     /// The live nodes, this one among them.
-    async fn gateways(&self) -> Result<Vec<GatewayId>, BusError>;
+    async fn gateways(&self) -> Result<Vec<NodeStatus>, BusError>;
 }
 
 /// One node's connection to the others.

@@ -1,20 +1,25 @@
 //! The in-process twin: any number of nodes in one process share a [`Hub`]. With one node it is the embedded
-//! mode; with several it is the world of the conformance suite and of simulations.
+//! mode; with several it is the world of the conformance suite.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
 use async_trait::async_trait;
 use foldhash::fast::RandomState;
 use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId};
 use heliograph_core::message::Member;
+use tokio::sync::watch;
 
 use crate::budget::LocalBudget;
 use crate::{
-    Bus, BusError, Claim, Destination, Inbox, Link, Parcel, Placement, Presence, Sent, Visit, Whereabouts,
+    Bus, BusError, Claim, Destination, Inbox, Link, NodeStatus, Parcel, Place, Placement, Presence, Previous,
+    Reseated, Seat, Sent, Visit, Whereabouts,
 };
 
 type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// Parcels that wait for one node at most. They wait only while another one is being taken in.
+const MAX_WAITING: usize = 65_536;
 
 /// What the nodes of one process share.
 #[derive(Default)]
@@ -33,12 +38,12 @@ struct Meshes {
 
 #[derive(Default)]
 struct Mesh {
-    sessions: Map<PeerId, Seat>,
+    sessions: Map<PeerId, Chair>,
     /// Whom a list shows, in the order of registration.
     placed: BTreeMap<u64, PeerId>,
 }
 
-struct Seat {
+struct Chair {
     gateway: GatewayId,
     epoch: Epoch,
     place: Option<u64>,
@@ -50,6 +55,11 @@ pub struct Node {
     id: GatewayId,
     hub: Arc<Hub>,
     inbox: OnceLock<Weak<dyn Inbox>>,
+    waiting: Mutex<VecDeque<(Destination, Parcel)>>,
+    /// Held by the thread that takes in what waits.
+    taking: Mutex<()>,
+    status: Mutex<Option<NodeStatus>>,
+    upheavals: watch::Sender<u64>,
 }
 
 // Every critical section below leaves the maps consistent at each step, so a poisoned lock is still good.
@@ -65,28 +75,68 @@ impl Hub {
 
     /// Adds a node.
     pub fn join(self: &Arc<Self>, id: GatewayId) -> Arc<Node> {
-        let node = Arc::new(Node { id: id.clone(), hub: Arc::clone(self), inbox: OnceLock::new() });
+        let node = Arc::new(Node {
+            id: id.clone(),
+            hub: Arc::clone(self),
+            inbox: OnceLock::new(),
+            waiting: Mutex::default(),
+            taking: Mutex::default(),
+            status: Mutex::default(),
+            upheavals: watch::Sender::new(0),
+        });
         lock(&self.nodes).insert(id, Arc::downgrade(&node));
         node
     }
 
-    fn inbox_of(&self, id: &GatewayId) -> Option<Arc<dyn Inbox>> {
-        let node = lock(&self.nodes).get(id)?.upgrade()?;
-        node.inbox.get()?.upgrade()
+    fn node(&self, id: &GatewayId) -> Option<Arc<Node>> {
+        lock(&self.nodes).get(id)?.upgrade()
     }
 
-    /// Hands a parcel to all subscribers but the sender; answers whether there was one.
-    fn deliver(&self, sender: &GatewayId, destination: &Destination, parcel: &Parcel) -> bool {
-        let receivers: Vec<_> = match lock(&self.subscribers).get(destination) {
-            Some(ids) => ids.iter().filter(|id| *id != sender).cloned().collect(),
-            None => return false,
-        };
-        let mut delivered = false;
-        for inbox in receivers.iter().filter_map(|id| self.inbox_of(id)) {
-            inbox.arrived(destination, parcel.clone());
-            delivered = true;
+    fn alive(&self, id: &GatewayId) -> bool {
+        lock(&self.nodes).contains_key(id)
+    }
+
+    /// Hands a parcel to all subscribers but `except`; answers what became of it.
+    fn deliver(&self, except: Option<&GatewayId>, destination: &Destination, parcel: &Parcel) -> Sent {
+        let receivers = self.queue(except, destination, parcel);
+        if receivers.is_empty() {
+            return Sent::Offline;
         }
-        delivered
+        let taken: Vec<bool> = receivers
+            .iter()
+            .map(|(node, queued)| {
+                node.take_in();
+                *queued
+            })
+            .collect();
+        if taken.contains(&true) { Sent::Queued } else { Sent::Full }
+    }
+
+    /// Queues under the lock of the subscribers, so that all see the parcels of a destination in one order.
+    fn queue(
+        &self,
+        except: Option<&GatewayId>,
+        destination: &Destination,
+        parcel: &Parcel,
+    ) -> Vec<(Arc<Node>, bool)> {
+        let only_one;
+        let subscribers = lock(&self.subscribers);
+        let ids = match destination {
+            Destination::Gateway(id) => {
+                only_one = [id.clone()];
+                &only_one[..]
+            }
+            Destination::Peer(..) | Destination::Mesh(_) => {
+                subscribers.get(destination).map_or(&[][..], Vec::as_slice)
+            }
+        };
+        let nodes = ids.iter().filter(|id| Some(*id) != except).filter_map(|id| self.node(id));
+        nodes
+            .map(|node| {
+                let queued = node.queue(destination, parcel);
+                (node, queued)
+            })
+            .collect()
     }
 }
 
@@ -99,6 +149,51 @@ impl Node {
     /// The three seams of this node.
     pub fn link(self: &Arc<Self>) -> Link {
         Link { bus: self.clone(), presence: self.clone(), budget: Arc::new(LocalBudget::default()) }
+    }
+
+    fn queue(&self, destination: &Destination, parcel: &Parcel) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let room = waiting.len() < MAX_WAITING;
+        if room {
+            waiting.push_back((destination.clone(), parcel.clone()));
+        }
+        room
+    }
+
+    /// Hands over what waits, in order. One thread at a time; one that finds another (or itself, further up its stack)
+    /// at it leaves its parcels to that one.
+    fn take_in(&self) {
+        while !lock(&self.waiting).is_empty() {
+            let _one_at_a_time = match self.taking.try_lock() {
+                Ok(guard) => guard,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let Some(inbox) = self.inbox.get().and_then(Weak::upgrade) else {
+                lock(&self.waiting).clear();
+                return;
+            };
+            loop {
+                let Some((destination, parcel)) = lock(&self.waiting).pop_front() else { break };
+                inbox.arrived(&destination, parcel);
+            }
+        }
+    }
+
+    /// Changes the meshes, and then tells what `change` says is to be told, in the order of the changes.
+    fn change<T>(&self, mesh: &MeshName, change: impl FnOnce(&mut Meshes, &mut Vec<Parcel>) -> T) -> T {
+        let (answer, receivers) = {
+            let mut meshes = lock(&self.hub.meshes);
+            let mut news = vec![];
+            let answer = change(&mut meshes, &mut news);
+            let destination = Destination::Mesh(mesh.clone());
+            let queue = |parcel: &Parcel| self.hub.queue(None, &destination, parcel);
+            (answer, news.iter().flat_map(queue).collect::<Vec<_>>())
+        };
+        for (node, _queued) in receivers {
+            node.take_in();
+        }
+        answer
     }
 }
 
@@ -115,7 +210,9 @@ impl Drop for Node {
 #[async_trait]
 impl Bus for Node {
     fn send(&self, destination: Destination, parcel: Parcel) -> Sent {
-        if self.hub.deliver(&self.id, &destination, &parcel) { Sent::Queued } else { Sent::Offline }
+        // A fence comes back to its sender, in its place among the parcels of others.
+        let except = (!matches!(parcel, Parcel::Superseded { .. })).then_some(&self.id);
+        self.hub.deliver(except, &destination, &parcel)
     }
 
     async fn subscribe(&self, destination: Destination) -> Result<(), BusError> {
@@ -144,69 +241,110 @@ impl Bus for Node {
     }
 }
 
+impl Meshes {
+    /// The next number in the order of places.
+    fn next(&mut self) -> u64 {
+        self.last_place += 1;
+        self.last_place
+    }
+
+    fn chair(&mut self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Option<&mut Chair> {
+        let chair = self.by_name.get_mut(mesh)?.sessions.get_mut(peer)?;
+        (chair.epoch == epoch).then_some(chair)
+    }
+
+    /// Takes the session's place away and says so; answers whether there was one.
+    fn unplace(&mut self, mesh: &MeshName, peer: &PeerId, epoch: Epoch, news: &mut Vec<Parcel>) -> bool {
+        let Some(place) = self.chair(mesh, peer, epoch).and_then(|chair| chair.place.take()) else {
+            return false;
+        };
+        let at = self.next();
+        if let Some(mesh) = self.by_name.get_mut(mesh) {
+            mesh.placed.remove(&place);
+        }
+        news.push(Parcel::Left { member: Member { peer: peer.clone(), place }, at });
+        true
+    }
+
+    /// Gives the session a new place and says so; answers who was there before.
+    fn place(
+        &mut self,
+        mesh: &MeshName,
+        peer: &PeerId,
+        epoch: Epoch,
+        news: &mut Vec<Parcel>,
+    ) -> Result<Placement, BusError> {
+        let place = self.next();
+        let chair = self.chair(mesh, peer, epoch).ok_or(BusError::Superseded)?;
+        chair.place = Some(place);
+        let members = self.others(mesh, place);
+        if let Some(mesh) = self.by_name.get_mut(mesh) {
+            mesh.placed.insert(place, peer.clone());
+        }
+        news.push(Parcel::Joined(Member { peer: peer.clone(), place }));
+        Ok(Placement { place, members })
+    }
+
+    fn others(&self, mesh: &MeshName, but: u64) -> Vec<Member> {
+        let placed = self.by_name.get(mesh).map(|mesh| mesh.placed.iter());
+        let others = placed.into_iter().flatten().filter(|&(&place, _)| place != but);
+        others.map(|(&place, peer)| Member { peer: peer.clone(), place }).collect()
+    }
+}
+
 #[async_trait]
 impl Presence for Node {
     async fn claim(&self, mesh: &MeshName, peer: &PeerId, visit: Visit) -> Result<Claim, BusError> {
-        let (epoch, older) = {
-            let mut meshes = lock(&self.hub.meshes);
-            meshes.last_epoch += 1;
-            let epoch = Epoch(meshes.last_epoch);
-            let mesh = meshes.by_name.entry(mesh.clone()).or_default();
-            let seat = Seat { gateway: self.id.clone(), epoch, place: None, visit };
-            let older = mesh.sessions.insert(peer.clone(), seat);
-            if let Some(place) = older.as_ref().and_then(|seat| seat.place) {
-                mesh.placed.remove(&place);
-            }
-            (epoch, older)
-        };
-        let displaced = older.as_ref().is_some_and(|seat| seat.place.is_some());
-        if let Some(seat) = older.filter(|seat| seat.gateway != self.id) {
-            let destination = Destination::Peer(mesh.clone(), peer.clone());
-            if let Some(inbox) = self.hub.inbox_of(&seat.gateway) {
-                inbox.arrived(&destination, Parcel::Superseded { by: epoch });
-            }
-        }
-        Ok(Claim { epoch, displaced })
+        let mut meshes = lock(&self.hub.meshes);
+        meshes.last_epoch += 1;
+        let epoch = Epoch(meshes.last_epoch);
+        let chairs = &mut meshes.by_name.entry(mesh.clone()).or_default().sessions;
+        let older = chairs.remove(peer);
+        let place = older.as_ref().and_then(|chair| chair.place);
+        chairs.insert(peer.clone(), Chair { gateway: self.id.clone(), epoch, place, visit });
+        let previous = older.filter(|chair| self.hub.alive(&chair.gateway)).map(|chair| Previous {
+            gateway: chair.gateway,
+            epoch: chair.epoch,
+            place: chair.place,
+        });
+        Ok(Claim { epoch, previous })
     }
 
-    async fn place(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<Placement, BusError> {
-        let mut guard = lock(&self.hub.meshes);
-        let Meshes { last_place, by_name, .. } = &mut *guard;
-        let Mesh { sessions, placed } = by_name.get_mut(mesh).ok_or(BusError::Superseded)?;
-        let seat = sessions.get_mut(peer).filter(|seat| seat.epoch == epoch).ok_or(BusError::Superseded)?;
-        let member = |(&place, peer): (&u64, &PeerId)| Member { peer: peer.clone(), place };
-        if let Some(place) = seat.place {
-            let others = placed.iter().filter(|&(&other, _)| other != place).map(member).collect();
-            return Ok(Placement { place, members: others });
-        }
-        let members = placed.iter().map(member).collect();
-        *last_place += 1;
-        seat.place = Some(*last_place);
-        placed.insert(*last_place, peer.clone());
-        Ok(Placement { place: *last_place, members })
+    async fn place(
+        &self,
+        mesh: &MeshName,
+        peer: &PeerId,
+        epoch: Epoch,
+        place: Place,
+    ) -> Result<Placement, BusError> {
+        self.change(mesh, |meshes, news| {
+            let chair = meshes.chair(mesh, peer, epoch).ok_or(BusError::Superseded)?;
+            if let (Place::Same, Some(place)) = (place, chair.place) {
+                return Ok(Placement { place, members: meshes.others(mesh, place) });
+            }
+            meshes.unplace(mesh, peer, epoch, news);
+            meshes.place(mesh, peer, epoch, news)
+        })
     }
 
     async fn unplace(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
-        let mut meshes = lock(&self.hub.meshes);
-        let Some(mesh) = meshes.by_name.get_mut(mesh) else { return Ok(false) };
-        let Some(seat) = mesh.sessions.get_mut(peer).filter(|seat| seat.epoch == epoch) else {
-            return Ok(false);
-        };
-        Ok(seat.place.take().is_some_and(|place| mesh.placed.remove(&place).is_some()))
+        Ok(self.change(mesh, |meshes, news| meshes.unplace(mesh, peer, epoch, news)))
     }
 
     async fn release(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
-        let had_place = self.unplace(mesh, peer, epoch).await?;
-        let mut meshes = lock(&self.hub.meshes);
-        if let Some(entry) = meshes.by_name.get_mut(mesh) {
-            if entry.sessions.get(peer).is_some_and(|seat| seat.epoch == epoch) {
-                entry.sessions.remove(peer);
+        Ok(self.change(mesh, |meshes, news| {
+            let had_place = meshes.unplace(mesh, peer, epoch, news);
+            let live = meshes.chair(mesh, peer, epoch).is_some();
+            if let Some(entry) = meshes.by_name.get_mut(mesh) {
+                if live {
+                    entry.sessions.remove(peer);
+                }
+                if entry.sessions.is_empty() {
+                    meshes.by_name.remove(mesh);
+                }
             }
-            if entry.sessions.is_empty() {
-                meshes.by_name.remove(mesh);
-            }
-        }
-        Ok(had_place)
+            had_place
+        }))
     }
 
     async fn online(&self, mesh: &MeshName) -> Result<u64, BusError> {
@@ -215,16 +353,36 @@ impl Presence for Node {
 
     async fn locate(&self, mesh: &MeshName, peer: &PeerId) -> Result<Option<Whereabouts>, BusError> {
         let meshes = lock(&self.hub.meshes);
-        let seat = meshes.by_name.get(mesh).and_then(|mesh| mesh.sessions.get(peer));
-        Ok(seat.map(|seat| Whereabouts {
-            gateway: seat.gateway.clone(),
-            epoch: seat.epoch,
-            placed: seat.place.is_some(),
-            visit: seat.visit.clone(),
+        let chair = meshes.by_name.get(mesh).and_then(|mesh| mesh.sessions.get(peer));
+        Ok(chair.map(|chair| Whereabouts {
+            gateway: chair.gateway.clone(),
+            epoch: chair.epoch,
+            placed: chair.place.is_some(),
+            visit: chair.visit.clone(),
         }))
     }
 
-    async fn gateways(&self) -> Result<Vec<GatewayId>, BusError> {
-        Ok(lock(&self.hub.nodes).keys().cloned().collect())
+    fn upheavals(&self) -> watch::Receiver<u64> {
+        self.upheavals.subscribe()
+    }
+
+    async fn reseat(&self, seats: &[Seat]) -> Result<Vec<Reseated>, BusError> {
+        // Nothing is ever lost within one process; a seat is as it was, or a newer session took it.
+        let meshes = lock(&self.hub.meshes);
+        let epoch =
+            |seat: &Seat| meshes.by_name.get(&seat.mesh)?.sessions.get(&seat.peer).map(|chair| chair.epoch);
+        let newer = |seat: &Seat| epoch(seat).filter(|&epoch| epoch > seat.epoch);
+        Ok(seats.iter().map(|seat| newer(seat).map_or(Reseated::Kept, Reseated::Superseded)).collect())
+    }
+
+    fn report(&self, status: NodeStatus) {
+        *lock(&self.status) = Some(status);
+    }
+
+    async fn gateways(&self) -> Result<Vec<NodeStatus>, BusError> {
+        let nodes: Vec<_> = lock(&self.hub.nodes).values().filter_map(Weak::upgrade).collect();
+        let unsaid =
+            |id: &GatewayId| NodeStatus { id: id.clone(), sessions: 0, version: "".into(), draining: false };
+        Ok(nodes.iter().map(|node| lock(&node.status).clone().unwrap_or_else(|| unsaid(&node.id))).collect())
     }
 }

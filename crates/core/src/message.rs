@@ -335,12 +335,15 @@ impl Capabilities {
     pub const ICE: Self = Self(1 << 3);
     /// A word before a node closes the socket.
     pub const GOAWAY: Self = Self(1 << 4);
+    /// What waits for a client that lost its connection is kept for it.
+    pub const RESUME: Self = Self(1 << 5);
     /// All that this version grants.
-    pub const OFFERED: Self = Self(0b1_1111);
+    pub const OFFERED: Self = Self(0b11_1111);
 
-    const NAMES: [(&'static str, Self); 5] = [
+    const NAMES: [(&'static str, Self); 6] = [
         ("events", Self::EVENTS),
         ("feedback", Self::FEEDBACK),
+        ("resume", Self::RESUME),
         ("roles", Self::ROLES),
         ("ice", Self::ICE),
         ("goaway", Self::GOAWAY),
@@ -349,6 +352,16 @@ impl Capabilities {
     /// The capability of that name, if this version knows it.
     pub fn named(name: &str) -> Self {
         Self::NAMES.iter().find(|(n, _)| *n == name).map_or(Self::NONE, |(_, c)| *c)
+    }
+
+    /// As a number, for other nodes: what a later version adds to it is ignored by this one.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From [`Self::bits`] of another node, as far as this version grants them.
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits & Self::OFFERED.0)
     }
 
     /// Both together.

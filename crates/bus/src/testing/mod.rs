@@ -5,14 +5,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a suite for tests: a panic is how it fails")]
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use heliograph_core::id::{Epoch, MeshName, PeerId, Version};
 use heliograph_core::message::Kind;
 
-use crate::{Destination, Inbox, Link, Parcel, RemoteSignal, Visit};
+use crate::{Destination, Inbox, Link, Lost, Parcel, RemoteSignal, Sent, Visit, Witness};
 
 pub mod rules;
 
@@ -26,20 +26,36 @@ pub struct TestNode {
     pub keep: Arc<dyn std::any::Any + Send + Sync>,
 }
 
-/// Remembers what arrived, in order.
+/// Remembers what arrived and what came back, in order.
 #[derive(Default)]
-pub struct Log(Mutex<Vec<(Destination, Parcel)>>);
+pub struct Log {
+    arrived: Mutex<Vec<(Destination, Parcel)>>,
+    returned: Mutex<Vec<(Destination, Witness, Lost)>>,
+}
 
 impl Inbox for Log {
     fn arrived(&self, destination: &Destination, parcel: Parcel) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((destination.clone(), parcel));
+        lock(&self.arrived).push((destination.clone(), parcel));
     }
+
+    fn returned(&self, destination: &Destination, witness: Witness, why: Lost) {
+        lock(&self.returned).push((destination.clone(), witness, why));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Log {
     /// All that arrived so far.
     pub fn all(&self) -> Vec<(Destination, Parcel)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.arrived).clone()
+    }
+
+    /// All that came back so far.
+    pub fn came_back(&self) -> Vec<(Destination, Witness, Lost)> {
+        lock(&self.returned).clone()
     }
 
     /// Waits until `count` parcels arrived; panics after ten seconds.
@@ -52,6 +68,26 @@ impl Log {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("{count} parcels expected, {} arrived", self.all().len());
+    }
+}
+
+impl TestNode {
+    /// Sends a message that nobody receives, and waits until the node says so: at once or later.
+    pub async fn send_to_nobody(&self, destination: Destination, parcel: Parcel) {
+        let before = self.log.came_back().len();
+        match self.link.bus.send(destination.clone(), parcel) {
+            Sent::Offline => return,
+            Sent::Queued => {}
+            other => panic!("offline expected, not {other:?}"),
+        }
+        for _ in 0..2_000 {
+            if let Some((to, _, why)) = self.log.came_back().get(before) {
+                assert_eq!((to, why), (&destination, &Lost::Offline));
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("nobody was said to be offline");
     }
 }
 
@@ -80,6 +116,7 @@ pub fn signal(from: &str, text: &str) -> Parcel {
         id: None,
         payload: Bytes::copy_from_slice(text.as_bytes()),
         receipt: false,
+        accepted_unix_us: 0,
         trace: None,
     })
 }
@@ -94,12 +131,17 @@ macro_rules! conformance {
             a_node_does_not_hear_itself,
             unsubscribed_means_no_more_parcels,
             a_mesh_parcel_reaches_every_other_node,
-            the_newer_claim_wins_and_the_older_node_is_told,
+            the_newer_claim_wins_and_names_the_older_session,
+            a_fence_stands_in_one_place_for_both_nodes,
+            a_parcel_for_a_node_reaches_that_node_alone,
             a_late_release_never_removes_the_newer_session,
+            a_place_is_inherited_until_a_new_one_is_taken,
+            news_come_to_all_nodes_in_the_order_in_which_they_happened,
             of_two_placed_exactly_one_lists_the_other,
             a_second_look_returns_everyone,
             unplaced_sessions_are_not_listed,
             hundreds_registering_at_once_are_introduced_once,
+            what_is_said_again_is_kept_or_superseded,
         );
     };
     (@rules $factory:expr, $($rule:ident),* $(,)?) => {

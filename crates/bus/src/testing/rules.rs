@@ -3,11 +3,35 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use heliograph_core::id::{Epoch, GatewayId, PeerId};
+use heliograph_core::message::Member;
+
 use super::{TestNode, mesh, peer, signal, visit};
-use crate::{BusError, Destination, Parcel, Sent};
+use crate::{BusError, Destination, Parcel, Place, Previous, Reseated, Seat, Sent};
 
 fn to(name: &str) -> Destination {
     Destination::Peer(mesh(), peer(name))
+}
+
+fn left(name: &str) -> Parcel {
+    Parcel::Left { member: Member { peer: peer(name), place: 1 }, at: 2 }
+}
+
+async fn claim(node: &TestNode, name: &str) -> Epoch {
+    node.link.presence.claim(&mesh(), &peer(name), visit()).await.unwrap().epoch
+}
+
+async fn place(node: &TestNode, name: &str, epoch: Epoch, place: Place) -> (u64, Vec<PeerId>) {
+    let placement = node.link.presence.place(&mesh(), &peer(name), epoch, place).await.unwrap();
+    (placement.place, placement.members.into_iter().map(|member| member.peer).collect())
+}
+
+async fn who_is(node: &TestNode) -> GatewayId {
+    // A node learns its own name from what others are told of its sessions.
+    let epoch = claim(node, "who").await;
+    let found = node.link.presence.locate(&mesh(), &peer("who")).await.unwrap().unwrap();
+    node.link.presence.release(&mesh(), &peer("who"), epoch).await.unwrap();
+    found.gateway
 }
 
 fn text(parcel: &Parcel) -> String {
@@ -30,7 +54,7 @@ pub async fn parcels_of_one_sender_arrive_in_order_and_once(nodes: Vec<TestNode>
 /// No subscriber: the sender learns it.
 pub async fn nobody_subscribed_is_offline_at_once(nodes: Vec<TestNode>) {
     nodes[1].link.bus.unsubscribe(&to("nobody")).await; // never subscribed: no error
-    assert_eq!(nodes[0].link.bus.send(to("nobody"), signal("a", "x")), Sent::Offline);
+    nodes[0].send_to_nobody(to("nobody"), signal("a", "x")).await;
 }
 
 /// What a node sends does not come back to it.
@@ -38,7 +62,7 @@ pub async fn a_node_does_not_hear_itself(nodes: Vec<TestNode>) {
     for node in &nodes {
         node.link.bus.subscribe(Destination::Mesh(mesh())).await.unwrap();
     }
-    nodes[0].link.bus.send(Destination::Mesh(mesh()), Parcel::Left(peer("x")));
+    nodes[0].link.bus.send(Destination::Mesh(mesh()), left("x"));
     nodes[1].log.wait_for(1).await;
     nodes[2].log.wait_for(1).await;
     assert!(nodes[0].log.all().is_empty());
@@ -50,7 +74,7 @@ pub async fn unsubscribed_means_no_more_parcels(nodes: Vec<TestNode>) {
     nodes[0].link.bus.send(to("b"), signal("a", "1"));
     nodes[1].log.wait_for(1).await;
     nodes[1].link.bus.unsubscribe(&to("b")).await;
-    assert_eq!(nodes[0].link.bus.send(to("b"), signal("a", "2")), Sent::Offline);
+    nodes[0].send_to_nobody(to("b"), signal("a", "2")).await;
 }
 
 /// One publish, every node with members of the mesh receives it.
@@ -58,37 +82,65 @@ pub async fn a_mesh_parcel_reaches_every_other_node(nodes: Vec<TestNode>) {
     for node in &nodes {
         node.link.bus.subscribe(Destination::Mesh(mesh())).await.unwrap();
     }
-    nodes[2].link.bus.send(Destination::Mesh(mesh()), Parcel::Left(peer("x")));
+    nodes[2].link.bus.send(Destination::Mesh(mesh()), left("x"));
     for node in &nodes[..2] {
-        assert!(matches!(&node.log.wait_for(1).await[0].1, Parcel::Left(who) if *who == peer("x")));
+        assert_eq!(node.log.wait_for(1).await[0].1, left("x"));
     }
 }
 
-/// Newest wins; the node of the older session hears of it.
-pub async fn the_newer_claim_wins_and_the_older_node_is_told(nodes: Vec<TestNode>) {
+/// Newest wins, and learns whom it has to tell.
+pub async fn the_newer_claim_wins_and_names_the_older_session(nodes: Vec<TestNode>) {
     let (mesh, a) = (mesh(), peer("a"));
-    nodes[0].link.bus.subscribe(to("a")).await.unwrap();
     let first = nodes[0].link.presence.claim(&mesh, &a, visit()).await.unwrap();
+    assert_eq!(first.previous, None);
     let second = nodes[1].link.presence.claim(&mesh, &a, visit()).await.unwrap();
     assert!(second.epoch > first.epoch);
-    assert!(!first.displaced && !second.displaced);
-    let arrived = nodes[0].log.wait_for(1).await;
-    assert!(matches!(arrived[0].1, Parcel::Superseded { by } if by == second.epoch), "{arrived:?}");
-    let refused = nodes[0].link.presence.place(&mesh, &a, first.epoch).await;
+    let gateway = who_is(&nodes[0]).await;
+    assert_eq!(second.previous, Some(Previous { gateway, epoch: first.epoch, place: None }));
+    let refused = nodes[0].link.presence.place(&mesh, &a, first.epoch, Place::New).await;
     assert_eq!(refused, Err(BusError::Superseded));
-    let third = nodes[1].link.presence.claim(&mesh, &a, visit()).await.unwrap();
-    assert!(third.epoch > second.epoch);
+    assert!(claim(&nodes[1], "a").await > second.epoch);
+}
+
+/// What was sent before the fence stands before it, for the older node and for the newer one, which sent it.
+pub async fn a_fence_stands_in_one_place_for_both_nodes(nodes: Vec<TestNode>) {
+    nodes[0].link.bus.subscribe(to("b")).await.unwrap();
+    nodes[1].link.bus.subscribe(to("b")).await.unwrap();
+    let sending = async {
+        for i in 0..200 {
+            nodes[2].link.bus.send(to("b"), signal("a", &i.to_string()));
+            tokio::task::yield_now().await;
+        }
+    };
+    let fencing = async {
+        nodes[2].log.wait_for(0).await;
+        nodes[1].link.bus.send(to("b"), Parcel::Superseded { by: Epoch(7) });
+    };
+    tokio::join!(sending, fencing);
+    let older = nodes[0].log.wait_for(201).await;
+    let newer = nodes[1].log.wait_for(201).await;
+    assert_eq!(older, newer);
+    let fences = older.iter().filter(|(_, parcel)| *parcel == Parcel::Superseded { by: Epoch(7) });
+    assert_eq!(fences.count(), 1);
+}
+
+/// A node's own channel.
+pub async fn a_parcel_for_a_node_reaches_that_node_alone(nodes: Vec<TestNode>) {
+    let gateway = who_is(&nodes[1]).await;
+    nodes[0].link.bus.send(Destination::Gateway(gateway.clone()), Parcel::Drain { on: true });
+    let arrived = nodes[1].log.wait_for(1).await;
+    assert_eq!(arrived, [(Destination::Gateway(gateway), Parcel::Drain { on: true })]);
+    assert_eq!(nodes[0].log.all(), []);
+    assert_eq!(nodes[2].log.all(), []);
 }
 
 /// Release compares epochs.
 pub async fn a_late_release_never_removes_the_newer_session(nodes: Vec<TestNode>) {
     let (mesh, a) = (mesh(), peer("a"));
-    let first = nodes[0].link.presence.claim(&mesh, &a, visit()).await.unwrap().epoch;
-    nodes[0].link.presence.place(&mesh, &a, first).await.unwrap();
-    let second = nodes[1].link.presence.claim(&mesh, &a, visit()).await.unwrap();
-    assert!(second.displaced, "the claimer has to tell the mesh that the older session left");
-    let second = second.epoch;
-    nodes[1].link.presence.place(&mesh, &a, second).await.unwrap();
+    let first = claim(&nodes[0], "a").await;
+    place(&nodes[0], "a", first, Place::New).await;
+    let second = claim(&nodes[1], "a").await;
+    place(&nodes[1], "a", second, Place::New).await;
     assert!(!nodes[0].link.presence.release(&mesh, &a, first).await.unwrap());
     let found = nodes[2].link.presence.locate(&mesh, &a).await.unwrap().unwrap();
     assert_eq!((found.epoch, found.placed, found.visit), (second, true, visit()));
@@ -97,40 +149,92 @@ pub async fn a_late_release_never_removes_the_newer_session(nodes: Vec<TestNode>
     assert_eq!(nodes[2].link.presence.online(&mesh).await.unwrap(), 0);
 }
 
+/// Between a drop and a resumption nobody is told anything; who does not resume starts anew.
+pub async fn a_place_is_inherited_until_a_new_one_is_taken(nodes: Vec<TestNode>) {
+    let first = claim(&nodes[0], "a").await;
+    let (old, _) = place(&nodes[0], "a", first, Place::New).await;
+    let claimed = nodes[1].link.presence.claim(&mesh(), &peer("a"), visit()).await.unwrap();
+    assert_eq!(claimed.previous.and_then(|previous| previous.place), Some(old));
+    assert_eq!(nodes[2].link.presence.online(&mesh()).await.unwrap(), 1);
+    assert_eq!(place(&nodes[1], "a", claimed.epoch, Place::Same).await, (old, vec![]));
+    nodes[2].link.bus.subscribe(Destination::Mesh(mesh())).await.unwrap();
+    let (new, _) = place(&nodes[1], "a", claimed.epoch, Place::New).await;
+    assert!(new > old);
+    let news: Vec<_> = nodes[2].log.wait_for(2).await.into_iter().map(|(_, parcel)| parcel).collect();
+    let member = |place| Member { peer: peer("a"), place };
+    assert!(
+        matches!(&news[0], Parcel::Left { member: gone, at } if *gone == member(old) && (old..new).contains(at)),
+        "{news:?}"
+    );
+    assert_eq!(news[1], Parcel::Joined(member(new)));
+}
+
+/// One order of coming and going, the same for all nodes, the one that changes something among them.
+pub async fn news_come_to_all_nodes_in_the_order_in_which_they_happened(nodes: Vec<TestNode>) {
+    for node in &nodes {
+        node.link.bus.subscribe(Destination::Mesh(mesh())).await.unwrap();
+    }
+    let visits = |node: usize, name: &'static str| {
+        let node = &nodes[node];
+        async move {
+            for _ in 0..20 {
+                let epoch = claim(node, name).await;
+                place(node, name, epoch, Place::New).await;
+                node.link.presence.release(&mesh(), &peer(name), epoch).await.unwrap();
+            }
+        }
+    };
+    tokio::join!(visits(0, "a"), visits(1, "b"), visits(2, "c"));
+    let seen = nodes[0].log.wait_for(120).await;
+    for node in &nodes[1..] {
+        assert_eq!(node.log.wait_for(120).await, seen);
+    }
+    let at = |parcel: &Parcel| match parcel {
+        Parcel::Joined(member) => member.place,
+        Parcel::Left { at, .. } => *at,
+        other => panic!("news expected, not {other:?}"),
+    };
+    assert!(seen.is_sorted_by(|a, b| at(&a.1) < at(&b.1)), "{seen:?}");
+}
+
 /// The later one lists the earlier one, and not the other way round.
 pub async fn of_two_placed_exactly_one_lists_the_other(nodes: Vec<TestNode>) {
-    let (mesh, a, b) = (mesh(), peer("a"), peer("b"));
-    let ea = nodes[0].link.presence.claim(&mesh, &a, visit()).await.unwrap().epoch;
-    let eb = nodes[1].link.presence.claim(&mesh, &b, visit()).await.unwrap().epoch;
-    let first = nodes[0].link.presence.place(&mesh, &a, ea).await.unwrap();
-    let second = nodes[1].link.presence.place(&mesh, &b, eb).await.unwrap();
-    assert_eq!(first.members, []);
-    assert_eq!(second.members.iter().map(|m| m.peer.clone()).collect::<Vec<_>>(), [a]);
-    assert!(second.place > first.place);
+    let (ea, eb) = (claim(&nodes[0], "a").await, claim(&nodes[1], "b").await);
+    let (first, seen_by_a) = place(&nodes[0], "a", ea, Place::New).await;
+    let (second, seen_by_b) = place(&nodes[1], "b", eb, Place::New).await;
+    assert_eq!((seen_by_a, seen_by_b), (vec![], vec![peer("a")]));
+    assert!(second > first);
 }
 
 /// A later `register` on the same socket lists everyone, also those who came later; the place stays.
 pub async fn a_second_look_returns_everyone(nodes: Vec<TestNode>) {
-    let (mesh, a, b) = (mesh(), peer("a"), peer("b"));
-    let ea = nodes[0].link.presence.claim(&mesh, &a, visit()).await.unwrap().epoch;
-    let eb = nodes[1].link.presence.claim(&mesh, &b, visit()).await.unwrap().epoch;
-    let first = nodes[0].link.presence.place(&mesh, &a, ea).await.unwrap();
-    nodes[1].link.presence.place(&mesh, &b, eb).await.unwrap();
-    let again = nodes[0].link.presence.place(&mesh, &a, ea).await.unwrap();
-    assert_eq!(again.place, first.place);
-    assert_eq!(again.members.iter().map(|m| m.peer.clone()).collect::<Vec<_>>(), [b]);
+    let (ea, eb) = (claim(&nodes[0], "a").await, claim(&nodes[1], "b").await);
+    let (first, _) = place(&nodes[0], "a", ea, Place::New).await;
+    place(&nodes[1], "b", eb, Place::New).await;
+    assert_eq!(place(&nodes[0], "a", ea, Place::Same).await, (first, vec![peer("b")]));
 }
 
 /// A session without a place is on, but nobody sees it.
 pub async fn unplaced_sessions_are_not_listed(nodes: Vec<TestNode>) {
-    let (mesh, a, b) = (mesh(), peer("a"), peer("b"));
-    let ea = nodes[0].link.presence.claim(&mesh, &a, visit()).await.unwrap().epoch;
-    let eb = nodes[1].link.presence.claim(&mesh, &b, visit()).await.unwrap().epoch;
-    nodes[0].link.presence.place(&mesh, &a, ea).await.unwrap();
+    let (mesh, a) = (mesh(), peer("a"));
+    let (ea, eb) = (claim(&nodes[0], "a").await, claim(&nodes[1], "b").await);
+    place(&nodes[0], "a", ea, Place::New).await;
     assert!(nodes[0].link.presence.unplace(&mesh, &a, ea).await.unwrap());
     assert!(!nodes[0].link.presence.unplace(&mesh, &a, ea).await.unwrap());
-    assert_eq!(nodes[1].link.presence.place(&mesh, &b, eb).await.unwrap().members, []);
+    assert_eq!(place(&nodes[1], "b", eb, Place::New).await.1, []);
     assert!(nodes[2].link.presence.locate(&mesh, &a).await.unwrap().is_some());
+}
+
+/// After an upheaval a node says whom it has.
+pub async fn what_is_said_again_is_kept_or_superseded(nodes: Vec<TestNode>) {
+    let (ea, eb) = (claim(&nodes[0], "a").await, claim(&nodes[0], "b").await);
+    let (at, _) = place(&nodes[0], "a", ea, Place::New).await;
+    let newer = claim(&nodes[1], "b").await;
+    let seat = |name, epoch, place| Seat { mesh: mesh(), peer: peer(name), epoch, place, visit: visit() };
+    let said = nodes[0].link.presence.reseat(&[seat("a", ea, Some(at)), seat("b", eb, None)]).await.unwrap();
+    assert_eq!(said, [Reseated::Kept, Reseated::Superseded(newer)]);
+    let found = nodes[2].link.presence.locate(&mesh(), &peer("a")).await.unwrap().unwrap();
+    assert_eq!((found.epoch, found.placed), (ea, true));
 }
 
 /// G9 at the seam: of every pair exactly one lists the other, whatever the timing.
@@ -143,7 +247,7 @@ pub async fn hundreds_registering_at_once_are_introduced_once(nodes: Vec<TestNod
             let presence = &nodes[i % nodes.len()].link.presence;
             let me = peer(&format!("p{i}"));
             let epoch = presence.claim(&mesh(), &me, visit()).await.unwrap().epoch;
-            let placed = presence.place(&mesh(), &me, epoch).await.unwrap();
+            let placed = presence.place(&mesh(), &me, epoch, Place::New).await.unwrap();
             placed.members.into_iter().map(|other| (me.clone(), other.peer)).collect::<Vec<_>>()
         });
     }
