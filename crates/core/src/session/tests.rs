@@ -4,6 +4,8 @@ use super::*;
 use crate::authority::Right;
 use crate::id::{MeshName, Version};
 
+mod bounds;
+mod resuming;
 mod rules;
 
 const TERM: Duration = Duration::from_hours(1);
@@ -98,7 +100,7 @@ impl World {
     }
 
     fn place(&mut self, members: Vec<Member>) -> ServerMessage {
-        self.session.on_placed(MY_PLACE, members, Some(Arc::new(vec![])))
+        self.session.on_placed(MY_PLACE, members, offers())
     }
 
     fn says(&mut self, message: ClientMessage<'_>) -> String {
@@ -137,6 +139,12 @@ impl World {
     }
 }
 
+/// Everything that a driver may offer with a list.
+fn offers() -> Offers {
+    let resume = ResumeOffer { token: "resume-token".into(), window_ms: 60_000 };
+    Offers { ice_servers: Some(Arc::new(vec![])), resume: Some(resume) }
+}
+
 /// `effect: outcome`, both in a word or two.
 fn shown(step: &Step<'_>) -> String {
     format!("{}: {}", effect_shown(&step.effect), step.outcome.as_str())
@@ -152,7 +160,8 @@ fn effect_shown(effect: &Effect<'_>) -> String {
         Effect::Relay { target, .. } => format!("relay to {target}"),
         Effect::Health => "health".to_owned(),
         Effect::Pong { payload } => format!("pong {}", String::from_utf8_lossy(payload)),
-        Effect::Ping => "ping".to_owned(),
+        Effect::Ping { .. } => "ping".to_owned(),
+        Effect::Resume { .. } => "resume".to_owned(),
         Effect::Close(code) => format!("close {}", code.code()),
     }
 }
@@ -161,16 +170,17 @@ fn message_shown(message: &ServerMessage) -> String {
     match message {
         ServerMessage::PeerList { peers, welcome: None } => format!("list of {}", peers.len()),
         ServerMessage::PeerList { peers, welcome: Some(_) } => format!("list of {} and welcome", peers.len()),
-        ServerMessage::Signal(signal) => format!("signal from {}", signal.from.id),
+        ServerMessage::Signal { signal, .. } => format!("signal from {}", signal.from.id),
+        ServerMessage::Resumed(_) => "resumed".to_owned(),
         ServerMessage::PeerJoined { peer, role: None } => format!("joined {peer}"),
         ServerMessage::PeerJoined { peer, role: Some(role) } => format!("joined {peer}, {}", role.as_str()),
         ServerMessage::PeerLeft { peer } => format!("left {peer}"),
         ServerMessage::PeerRevoked { peer } => format!("revoked {peer}"),
         ServerMessage::Approved => "approved".to_owned(),
-        ServerMessage::Receipt(Receipt { failure: None, .. }) => "delivered".to_owned(),
-        ServerMessage::Receipt(Receipt { failure: Some(reason), .. }) => {
-            format!("undeliverable {}", reason.as_str())
-        }
+        ServerMessage::Receipt { receipt, .. } => match receipt.failure {
+            None => "delivered".to_owned(),
+            Some(reason) => format!("undeliverable {}", reason.as_str()),
+        },
         ServerMessage::IceServers(_) => "ice_servers".to_owned(),
         ServerMessage::Pong { .. } => "pong".to_owned(),
         ServerMessage::MeshHealth(_) => "mesh_health".to_owned(),
@@ -332,7 +342,9 @@ fn every_mail_at_every_stage() {
         only_placed_new("joined other, impolite: accepted"),
     );
     check("joined earlier", |world| world.hears(Mail::Joined(member("other", MY_PLACE - 1))), [nothing; 5]);
-    check("left", |world| world.hears(Mail::Left(other())), only_placed_new("left other: accepted"));
+    let left = |at| Mail::Left { peer: PeerId::parse("other").unwrap(), at };
+    check("left", |world| world.hears(left(MY_PLACE + 1)), only_placed_new("left other: accepted"));
+    check("left before the list", |world| world.hears(left(MY_PLACE - 1)), [nothing; 5]);
     check("revoked", |world| world.hears(Mail::Revoked(other())), only_placed_new("revoked other: accepted"));
     check("no change", |world| world.hears(Mail::StandingChanged), [nothing; 5]);
     let receipt = |failure| Mail::Receipt(Receipt { id: None, target: "other".into(), failure });
@@ -365,7 +377,7 @@ fn a_client_gets_what_it_asked_for_and_no_more() {
     let inputs = |world: &mut World| {
         vec![
             world.hears(Mail::Joined(member("other", MY_PLACE + 1))),
-            world.hears(Mail::Left(PeerId::parse("other").unwrap())),
+            world.hears(Mail::Left { peer: PeerId::parse("other").unwrap(), at: MY_PLACE + 1 }),
             world.says(to(None, Kind::Offer, b"{}")),
             world.says(unknown()),
             world.hears(Mail::IceServers(Arc::new(vec![]))),
@@ -472,30 +484,6 @@ fn a_receipt_is_asked_for_by_feedback_and_an_id() {
 }
 
 #[test]
-fn a_candidate_is_small_and_a_description_need_not_be() {
-    static LARGEST: [u8; limits::MAX_CANDIDATE_BYTES] = [b' '; limits::MAX_CANDIDATE_BYTES];
-    static TOO_LARGE: [u8; limits::MAX_CANDIDATE_BYTES + 1] = [b' '; limits::MAX_CANDIDATE_BYTES + 1];
-    let check = |client, kind, payload, expect| {
-        assert_eq!(World::at(Stage::Placed(client)).says(to(Some("other"), kind, payload)), expect);
-    };
-    check(NEW, Kind::Candidate, &LARGEST, "relay to other: relayed");
-    check(NEW, Kind::Candidate, &TOO_LARGE, "undeliverable too_large: too_large");
-    check(OLD, Kind::Candidate, &TOO_LARGE, "nothing: too_large");
-    check(NEW, Kind::Offer, &TOO_LARGE, "relay to other: relayed");
-    check(NEW, application(), &TOO_LARGE, "relay to other: relayed");
-}
-
-#[test]
-fn the_configured_size_binds_every_kind() {
-    let limits = Limits { max_message_bytes: 2, ..Limits::default() };
-    for kind in [Kind::Offer, Kind::Answer, Kind::Candidate, application()] {
-        let mut world = World::with(Stage::Placed(NEW), limits.clone());
-        assert_eq!(world.says(to(Some("other"), kind.clone(), b"{}")), "relay to other: relayed");
-        assert_eq!(world.says(to(Some("other"), kind, b"{ }")), "undeliverable too_large: too_large");
-    }
-}
-
-#[test]
 fn without_a_lease_nothing_is_relayed_and_the_sender_may_try_again() {
     let mut world = World::at(Stage::Placed(NEW));
     world.lose_lease();
@@ -587,132 +575,6 @@ fn a_register_between_revocation_and_its_news_does_not_keep_the_place() {
     assert_eq!(world.hears(Mail::StandingChanged), "unplace: accepted");
 }
 
-#[test]
-fn over_the_rate_is_told_and_then_closed() {
-    for (client, told) in [(OLD, "nothing: rate_limited"), (NEW, "undeliverable rate_limited: rate_limited")]
-    {
-        let limits = Limits { max_messages_per_second: 1, message_burst: 3, ..Limits::default() };
-        let mut world = World::with(Stage::Placed(client), limits);
-        for _ in 0..2 {
-            assert_eq!(
-                world.says(directed(Kind::Offer)),
-                "relay to other: relayed",
-                "register was the first"
-            );
-        }
-        for _ in 0..RATE_STRIKES {
-            assert_eq!(world.says(directed(Kind::Offer)), told);
-        }
-        assert_eq!(world.says(directed(Kind::Offer)), "close 4429: rate_limited");
-    }
-}
-
-#[test]
-fn every_kind_of_frame_counts_against_the_rate() {
-    let limits = Limits { max_messages_per_second: 1, message_burst: 1, ..Limits::default() };
-    let malformed = |world: &mut World| {
-        shown(&world.session.on_malformed("not JSON".to_owned(), &world.limits, world.now))
-    };
-    let mut world = World::with(Stage::Placed(NEW), limits);
-    assert_eq!(malformed(&mut world), "nothing: rate_limited");
-    for _ in 1..RATE_STRIKES {
-        assert_eq!(world.says(ping()), "nothing: rate_limited");
-    }
-    assert_eq!(malformed(&mut world), "close 4429: rate_limited");
-}
-
-#[test]
-fn the_rate_recovers_and_a_pause_forgives() {
-    let limits = Limits { max_messages_per_second: 1, message_burst: 2, ..Limits::default() };
-    let mut world = World::with(Stage::Placed(NEW), limits);
-    for _ in 0..20 {
-        world.now += Duration::from_secs(2);
-        assert_eq!(world.says(ping()), "pong 1: accepted");
-        assert_eq!(world.says(ping()), "pong 1: accepted");
-        for _ in 0..RATE_STRIKES {
-            assert_eq!(world.says(ping()), "nothing: rate_limited");
-        }
-    }
-    // A stream that never pauses is not forgiven, however slow it is.
-    world.now += Duration::from_secs(1);
-    assert_eq!(world.says(ping()), "pong 1: accepted");
-    assert_eq!(world.says(ping()), "close 4429: rate_limited");
-}
-
-#[test]
-fn a_rate_of_zero_is_off() {
-    for (rate, burst) in [(0, 1), (1, 0), (0, 0)] {
-        let limits = Limits { max_messages_per_second: rate, message_burst: burst, ..Limits::default() };
-        let mut world = World::with(Stage::Placed(OLD), limits);
-        for _ in 0..10_000 {
-            assert_eq!(world.says(directed(Kind::Offer)), "relay to other: relayed");
-        }
-    }
-}
-
-#[test]
-fn who_does_not_register_in_time_is_closed() {
-    let mut world = World::at(Stage::Connected);
-    world.now += world.limits.register_deadline.saturating_sub(Duration::from_millis(1));
-    world.session.on_activity(world.now);
-    assert_eq!(world.ticks(), "nothing");
-    world.now += Duration::from_millis(1);
-    assert_eq!(world.ticks(), "close 4408");
-    let mut waiting = World::at(Stage::Waiting(OLD));
-    waiting.now += waiting.limits.register_deadline;
-    assert_eq!(waiting.ticks(), "nothing", "approval may take as long as it takes");
-}
-
-#[test]
-fn silence_is_pinged_and_then_closed() {
-    let mut world = World::at(Stage::Placed(OLD));
-    let (quiet, patience) = (world.limits.ping_interval, world.limits.pong_deadline);
-    world.now += quiet;
-    assert_eq!(world.ticks(), "ping");
-    assert_eq!(world.ticks(), "nothing", "one ping at a time");
-    world.now += patience;
-    assert_eq!(world.ticks(), "close 4408");
-}
-
-#[test]
-fn a_sign_of_life_starts_the_silence_anew() {
-    let mut world = World::at(Stage::Placed(OLD));
-    for _ in 0..5 {
-        world.now += world.limits.ping_interval;
-        assert_eq!(world.ticks(), "ping");
-        world.now += world.limits.pong_deadline / 2;
-        world.session.on_activity(world.now);
-        assert_eq!(world.ticks(), "nothing");
-    }
-}
-
-/// A node that was stopped for a minute, or a machine that slept, found everybody silent for too long, pinged, and
-/// closed them at its next look.
-#[test]
-fn a_node_that_stood_still_gives_clients_their_time_to_answer() {
-    let mut world = World::at(Stage::Placed(OLD));
-    world.now += Duration::from_hours(1);
-    assert_eq!(world.ticks(), "ping");
-    world.now += world.limits.pong_deadline.saturating_sub(Duration::from_millis(1));
-    assert_eq!(world.ticks(), "nothing");
-    world.now += Duration::from_millis(1);
-    assert_eq!(world.ticks(), "close 4408");
-}
-
-#[test]
-fn pings_of_many_sockets_are_spread_around_the_interval() {
-    let limits = Limits::default();
-    let now = Instant::now();
-    let after = |ping_phase| {
-        let mut session = Session::new(Opening { peer: peer(ME), epoch: Epoch(1), now, ping_phase }, &limits);
-        session.phase = Phase::Waiting;
-        session.next_deadline(&limits) - now
-    };
-    assert_eq!(after(0.0), limits.ping_interval.mul_f32(0.75));
-    assert_eq!(after(0.5), limits.ping_interval);
-    assert_eq!(after(1.0), limits.ping_interval.mul_f32(1.25));
-}
-
 proptest! {
     /// Whichever way two sessions learn of each other, one yields and one insists.
     #[test]
@@ -720,10 +582,10 @@ proptest! {
         prop_assume!(places.0 != places.1);
         let (earlier, later) = (places.0.min(places.1), places.0.max(places.1));
         let mut first = World::at(Stage::Placed(NEW));
-        first.session.on_placed(earlier, vec![], None);
+        first.session.on_placed(earlier, vec![], Offers::default());
         prop_assert_eq!(first.hears(Mail::Joined(member("later", later))), "joined later, impolite: accepted");
         let mut second = World::at(Stage::Placed(NEW));
-        let list = second.session.on_placed(later, vec![member("earlier", earlier)], None);
+        let list = second.session.on_placed(later, vec![member("earlier", earlier)], Offers::default());
         let ServerMessage::PeerList { peers, welcome: Some(welcome) } = list else { panic!("{list:?}") };
         prop_assert_eq!(Role::of(welcome.place, peers[0].place), Role::Polite);
         prop_assert_eq!(second.hears(Mail::Joined(member("earlier", earlier))), "nothing: accepted");

@@ -12,12 +12,27 @@ use super::*;
 #[derive(Debug, Clone, Copy)]
 enum Event {
     Register(Client),
-    Directed { kind: usize, target: Option<&'static str>, bytes: usize },
+    /// The client shows a token; what it left may be found, and then numbers go on here.
+    Resume(Option<u64>),
+    Directed {
+        kind: usize,
+        target: Option<&'static str>,
+        bytes: usize,
+    },
     Other(usize),
     Spoofed,
     Malformed,
     Mail(usize),
-    Standing { mine: bool, standing: Standing, told: bool },
+    /// A former session's writing, so many numbers before its last.
+    Again(u64),
+    SentAway(Duration),
+    Written,
+    Pong,
+    Standing {
+        mine: bool,
+        standing: Standing,
+        told: bool,
+    },
     Lease(Duration),
     Pass(Duration),
     Activity,
@@ -26,27 +41,32 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     use Standing::{Approved, Pending, Rejected, Revoked, Unknown};
     let standing = prop_oneof![4 => Just(Approved), 1 => prop::sample::select(vec![Unknown, Pending, Rejected, Revoked])];
-    let client = (0u8..64).prop_map(|bits| {
+    let client = (0u8..128).prop_map(|bits| {
         let all = [
             Capabilities::EVENTS,
             Capabilities::FEEDBACK,
             Capabilities::ROLES,
             Capabilities::ICE,
             Capabilities::GOAWAY,
+            Capabilities::RESUME,
         ];
         let granted = all.into_iter().enumerate().filter(|(i, _)| bits & (1 << i) != 0);
-        (bits < 32).then(|| granted.fold(Capabilities::NONE, |sum, (_, one)| sum.with(one)))
+        (bits < 64).then(|| granted.fold(Capabilities::NONE, |sum, (_, one)| sum.with(one)))
     });
     let target = prop::sample::select(vec![Some("other"), Some(ME), Some(""), None]);
     let directed = (0usize..4, target, prop::sample::select(vec![2usize, 4096, 4097, 70_000]))
         .prop_map(|(kind, target, bytes)| Event::Directed { kind, target, bytes });
     prop_oneof![
         2 => client.prop_map(Event::Register),
+        1 => prop::option::of(1u64..1_000).prop_map(Event::Resume),
+        1 => (0u64..10).prop_map(Event::Again),
+        2 => (0u64..20_000).prop_map(|ms| Event::SentAway(Duration::from_millis(ms))),
+        1 => prop::sample::select(vec![Event::Written, Event::Pong]),
         6 => directed,
         2 => (0usize..5).prop_map(Event::Other),
         1 => Just(Event::Spoofed),
         1 => Just(Event::Malformed),
-        6 => (0usize..7).prop_map(Event::Mail),
+        6 => (0usize..8).prop_map(Event::Mail),
         3 => (any::<bool>(), standing, any::<bool>())
             .prop_map(|(mine, standing, told)| Event::Standing { mine, standing, told }),
         2 => (0u64..60).prop_map(|seconds| Event::Lease(Duration::from_secs(seconds))),
@@ -77,6 +97,8 @@ struct Rules {
     leased_until: Instant,
     registered: bool,
     client: Client,
+    /// The last number that was given.
+    last: u64,
     seen: BTreeSet<String>,
 }
 
@@ -84,13 +106,21 @@ impl Rules {
     fn new(limits: Limits) -> Self {
         let mut world = World::new(limits);
         world.authority = Authority::new(world.now);
-        Self { leased_until: world.now, registered: false, client: OLD, seen: BTreeSet::new(), world }
+        Self {
+            leased_until: world.now,
+            registered: false,
+            client: OLD,
+            last: 0,
+            seen: BTreeSet::new(),
+            world,
+        }
     }
 
     /// Lets `event` happen, and carries the effect out as a driver would.
     fn happens(&mut self, event: Event) -> Result<(), TestCaseError> {
         match event {
             Event::Register(client) => return self.registers(client),
+            Event::Resume(next_seq) => return self.resumes(next_seq),
             Event::Directed { kind, target, bytes } => {
                 let kind = [Kind::Offer, Kind::Answer, Kind::Candidate, application()][kind].clone();
                 let payload = Bytes::from(vec![b' '; bytes]);
@@ -116,6 +146,10 @@ impl Rules {
                 return self.obeys(&step.effect);
             }
             Event::Mail(which) => return self.hears(self.mail(which)),
+            Event::Again(back) => return self.hears_again(back),
+            Event::SentAway(patience) => return self.sends_away(patience),
+            Event::Written => self.world.session.on_written(),
+            Event::Pong => self.world.session.on_pong(self.last),
             Event::Standing { mine, standing, told } => {
                 let peer = Arc::clone(if mine { &self.world.peer } else { &self.world.other });
                 self.world.set(&peer.right, standing);
@@ -142,6 +176,46 @@ impl Rules {
         self.obeys(&step.effect)
     }
 
+    /// As a driver does it: what is left is found or not, and is nobody's who lost the right.
+    fn resumes(&mut self, next_seq: Option<u64>) -> Result<(), TestCaseError> {
+        let envelope = Envelope {
+            sender: Cow::Borrowed(ME),
+            message: ClientMessage::Resume { token: Cow::Borrowed("t"), received: None },
+        };
+        let World { session, authority, limits, now, .. } = &mut self.world;
+        let step = session.on_client(envelope, authority, limits, *now);
+        let asked = matches!(step.effect, Effect::Resume { .. });
+        prop_assert!(!(asked && self.registered), "resumed after the register");
+        self.obeys(&step.effect)?;
+        let (true, true, Some(next_seq)) = (asked, self.world.peer.right.is_approved(), next_seq) else {
+            return Ok(());
+        };
+        let capabilities = Capabilities::OFFERED;
+        self.world.session.on_resumed(Inheritance { capabilities, place: MY_PLACE, next_seq });
+        (self.registered, self.client, self.last) = (true, Some(capabilities), next_seq - 1);
+        Ok(())
+    }
+
+    fn hears_again(&mut self, back: u64) -> Result<(), TestCaseError> {
+        if !self.world.session.is_placed() || back >= self.last {
+            return Ok(()); // no driver has such mail
+        }
+        let seq = self.last - back;
+        let mail = Mail::Again(seq, Written::Signal(self.world.signal()));
+        let step = self.world.session.on_mail(mail, &self.world.authority, self.world.now);
+        if let Effect::Send(message) = &step.effect {
+            prop_assert_eq!(number(message), Some(seq));
+            self.may_be_sent(message)?;
+        }
+        Ok(())
+    }
+
+    fn sends_away(&mut self, patience: Duration) -> Result<(), TestCaseError> {
+        let give_up = self.world.now + patience;
+        let effect = self.world.session.on_sent_away("7".into(), "other".into(), give_up);
+        self.obeys(&effect)
+    }
+
     fn client_says(&mut self, sender: &'static str, message: ClientMessage<'_>) -> Result<(), TestCaseError> {
         let envelope = Envelope { sender: Cow::Borrowed(sender), message };
         let World { session, authority, limits, now, .. } = &mut self.world;
@@ -155,9 +229,10 @@ impl Rules {
         match which {
             0 | 1 => Mail::Signal(self.world.signal()),
             2 => Mail::Joined(Member { peer: other, place: MY_PLACE + 1 }),
-            3 => Mail::Left(other),
+            3 => Mail::Left { peer: other, at: MY_PLACE + 1 },
             4 => Mail::Revoked(other),
             5 => Mail::IceServers(Arc::new(vec![])),
+            6 => Mail::Moved { place: MY_PLACE, members: vec![] },
             _ => Mail::GoAway { reconnect_after_ms: 1, deadline_ms: 2 },
         }
     }
@@ -171,9 +246,16 @@ impl Rules {
         self.world.now += time;
         let World { session, limits, now, .. } = &mut self.world;
         let due = session.next_deadline(limits) <= *now;
-        let effect = session.on_tick(limits, *now);
-        prop_assert_eq!(due, !matches!(effect, Effect::None), "a look is needed when it was announced");
-        self.obeys(&effect)
+        let mut effects: Vec<_> = std::iter::from_fn(|| session.overdue(*now)).collect();
+        let tick = session.on_tick(limits, *now);
+        let found = !effects.is_empty() || !matches!(tick, Effect::None);
+        prop_assert_eq!(due, found, "a look is needed when it was announced");
+        prop_assert!(
+            session.next_deadline(limits) > *now || matches!(tick, Effect::Close(_) | Effect::Ping { .. }),
+            "looked twice"
+        );
+        effects.push(tick);
+        effects.iter().try_for_each(|effect| self.obeys(effect))
     }
 
     fn obeys(&mut self, effect: &Effect<'_>) -> Result<(), TestCaseError> {
@@ -188,7 +270,10 @@ impl Rules {
                 prop_assert!(Arc::ptr_eq(&signal.from, &self.world.peer));
                 prop_assert!(self.client.is_some() || !matches!(signal.kind, Kind::Application(_)));
             }
-            Effect::Send(message) => self.may_be_sent(message)?,
+            Effect::Send(message) => {
+                self.is_next(message)?;
+                self.may_be_sent(message)?;
+            }
             Effect::Place => {
                 prop_assert!(self.world.peer.right.is_approved(), "placed without a right");
                 if let Some(greeting) = self.world.session.greeting() {
@@ -207,9 +292,19 @@ impl Rules {
             | Effect::Return(_)
             | Effect::Health
             | Effect::Pong { .. }
-            | Effect::Ping
+            | Effect::Ping { .. }
+            | Effect::Resume { .. }
             | Effect::Close(_) => {}
         }
+        Ok(())
+    }
+
+    /// Numbers have no gap, and only who may resume gets them.
+    fn is_next(&mut self, message: &ServerMessage) -> Result<(), TestCaseError> {
+        let Some(seq) = number(message) else { return Ok(()) };
+        self.last += 1;
+        prop_assert_eq!(seq, self.last);
+        prop_assert!(self.world.session.is_placed() && self.world.session.has(Capabilities::RESUME));
         Ok(())
     }
 
@@ -220,7 +315,7 @@ impl Rules {
     fn may_be_sent(&mut self, message: &ServerMessage) -> Result<(), TestCaseError> {
         self.saw(&message_shown(message));
         let known_to_the_original = match message {
-            ServerMessage::Signal(signal) => {
+            ServerMessage::Signal { signal, .. } => {
                 prop_assert!(self.may(&signal.from) && self.may(&self.world.peer) && self.registered);
                 true
             }
@@ -236,6 +331,13 @@ impl Rules {
 
     fn may(&self, peer: &Peer) -> bool {
         peer.right.is_approved() && self.world.now < self.leased_until
+    }
+}
+
+fn number(message: &ServerMessage) -> Option<u64> {
+    match message {
+        ServerMessage::Signal { seq, .. } | ServerMessage::Receipt { seq, .. } => *seq,
+        _ => None,
     }
 }
 
@@ -280,6 +382,7 @@ fn random_events_reach_every_effect() {
         "place",
         "pong",
         "relay",
+        "resume",
         "return",
         "revoked",
         "signal",
