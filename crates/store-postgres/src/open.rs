@@ -1,0 +1,71 @@
+//! Opening a database: look at what it is, bring it to this version or refuse it, connect.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, PgConnection};
+use tokio::time::timeout;
+
+use crate::address::Address;
+use crate::calls::Calls;
+use crate::error::OpenError;
+use crate::options::Options;
+use crate::{PostgresStore, hints, schema};
+
+/// How long connecting may take when nothing else is said.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+type Result<T> = std::result::Result<T, OpenError>;
+
+pub(crate) async fn connect(url: &str, options: Options) -> Result<PostgresStore> {
+    let address = Address::parse(url)?;
+    let mut first = first_connection(&address, options.acquire_timeout).await?;
+    let durable = check_that_it_will_do(&address, &mut first).await?;
+    if options.auto_migrate {
+        schema::migrate(&address, first).await?;
+        first = first_connection(&address, options.acquire_timeout).await?;
+    }
+    schema::check(&address, &mut first).await?;
+    let connect = options.apply(durably(address.connect.clone(), durable));
+    let hints = hints::start(connect.clone()).await.map_err(|error| OpenError::sql(&address, &error))?;
+    Ok(PostgresStore { calls: Calls::new(connect, &options), hints })
+}
+
+pub(crate) async fn migrate(url: &str) -> Result<()> {
+    let address = Address::parse(url)?;
+    let mut connection = first_connection(&address, CONNECT_PATIENCE).await?;
+    check_that_it_will_do(&address, &mut connection).await?;
+    schema::migrate(&address, connection).await
+}
+
+/// Without bounds on statements: a migration may take its time.
+async fn first_connection(address: &Address, patience: Duration) -> Result<PgConnection> {
+    match timeout(patience, address.connect.connect()).await {
+        Ok(connected) => connected.map_err(|error| OpenError::sql(address, &error)),
+        Err(_elapsed) => Err(OpenError::no_answer(address, patience)),
+    }
+}
+
+/// A primary that can hold all texts. Answers whether its commits are durable when they are answered.
+async fn check_that_it_will_do(address: &Address, connection: &mut PgConnection) -> Result<bool> {
+    let (standby, encoding, commit): (bool, String, String) = sqlx::query_as(
+        "SELECT pg_is_in_recovery(), current_setting('server_encoding'), current_setting('synchronous_commit')",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(|error| OpenError::sql(address, &error))?;
+    let server = address.name.clone();
+    if standby {
+        return Err(OpenError::Standby { server });
+    }
+    if encoding != "UTF8" {
+        return Err(OpenError::Encoding { server, encoding });
+    }
+    Ok(commit != "off")
+}
+
+/// A revocation that a crash forgets after it was answered would be none: where commits are not durable by default,
+/// ours are. What else is set (waiting for standbys or not) stays as the operator set it.
+fn durably(connect: PgConnectOptions, durable: bool) -> PgConnectOptions {
+    if durable { connect } else { connect.options([("synchronous_commit", "on")]) }
+}
