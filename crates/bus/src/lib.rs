@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 pub mod budget;
 pub mod local;
+pub mod redis;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -1,0 +1,23 @@
+-- A session takes a place, or looks around again from the one that it has.
+-- ARGV: 5 peer, 6 epoch, 7 'new' or 'same'. Answers DONE, place, members.
+local bar = barred()
+if bar then
+  return { bar }
+end
+local peer, epoch = ARGV[5], tonumber(ARGV[6])
+local seat = seat_of(peer)
+if not seat or seat.epoch ~= epoch then
+  return { NEWER }
+end
+if seat.place and ARGV[7] == 'same' then
+  return { DONE, seat.place, members() }
+end
+if seat.place then
+  unlist(peer, seat.place)
+end
+local earlier = members()
+seat.place = tick()
+write_seat(peer, seat)
+list(peer, seat.place)
+tell_joined(peer, seat.place)
+return { DONE, seat.place, earlier }
