@@ -19,7 +19,7 @@ use heliograph_core::authority::Right;
 use heliograph_core::id::{Epoch, MeshName, PeerId};
 use heliograph_core::message::{
     Capabilities, ClientMessage, Directed, Envelope, IceServer, Kind, Member, MeshHealth, Peer, Receipt,
-    ServerMessage, Signal, Undeliverable, Welcome,
+    ResumeOffer, Resumed, ServerMessage, Signal, Undeliverable, Welcome,
 };
 use heliograph_wire::mesh::{REGISTRY, decode, encode};
 use heliograph_wire::{Dialect, Malformed};
@@ -75,8 +75,9 @@ fn what_the_service_says_is_written_exactly() {
 /// The original client goes by `type` alone, and ours by `peer_id`: neither can be had by a peer.
 #[test]
 fn no_peer_can_say_what_the_service_says() {
-    let own =
-        service_messages().into_iter().filter(|(_, message)| !matches!(message, ServerMessage::Signal(_)));
+    let own = service_messages()
+        .into_iter()
+        .filter(|(_, message)| !matches!(message, ServerMessage::Signal { .. }));
     for (name, message) in own {
         let mut frame: serde_json::Value = serde_json::from_str(&encoded(&message)).unwrap();
         assert_eq!(frame["peer_id"], REGISTRY, "{name}");
@@ -167,6 +168,10 @@ fn summary(envelope: &Envelope<'_>) -> String {
     let sender = &envelope.sender;
     match &envelope.message {
         ClientMessage::Authenticate { token } => format!("authenticate with {token:?}"),
+        ClientMessage::Resume { token, received: None } => format!("resume from {sender:?} with {token:?}"),
+        ClientMessage::Resume { token, received: Some(received) } => {
+            format!("resume from {sender:?} with {token:?} after {received}")
+        }
         ClientMessage::Register(None) => format!("register from {sender:?}, original client"),
         ClientMessage::Register(Some(asked)) if *asked == Capabilities::NONE => {
             format!("register from {sender:?} with nothing")
@@ -225,7 +230,7 @@ fn peer_id(text: &str) -> PeerId {
 
 fn signal(kind: Kind, from: &str, id: Option<&str>, payload: impl Into<Bytes>) -> ServerMessage {
     let from = Peer { mesh: MeshName::default_mesh(), id: peer_id(from), right: Right::unknown() };
-    ServerMessage::Signal(Signal {
+    let signal = Signal {
         from: Arc::new(from),
         from_epoch: Epoch(1),
         kind,
@@ -235,11 +240,22 @@ fn signal(kind: Kind, from: &str, id: Option<&str>, payload: impl Into<Bytes>) -
         accepted_at: Instant::now(),
         via_bus: false,
         trace: None,
-    })
+    };
+    ServerMessage::Signal { signal, seq: None }
+}
+
+/// The same as it is written to a client that may resume.
+fn numbered(message: ServerMessage, number: u64) -> ServerMessage {
+    match message {
+        ServerMessage::Signal { signal, .. } => ServerMessage::Signal { signal, seq: Some(number) },
+        ServerMessage::Receipt { receipt, .. } => ServerMessage::Receipt { receipt, seq: Some(number) },
+        other => panic!("has no number: {other:?}"),
+    }
 }
 
 fn receipt(id: Option<&str>, target: &str, failure: Option<Undeliverable>) -> ServerMessage {
-    ServerMessage::Receipt(Receipt { id: id.map(Box::from), target: Box::from(target), failure })
+    let receipt = Receipt { id: id.map(Box::from), target: Box::from(target), failure };
+    ServerMessage::Receipt { receipt, seq: None }
 }
 
 fn list(peers: &[(&str, u64)], welcome: Option<Welcome>) -> ServerMessage {
@@ -249,7 +265,9 @@ fn list(peers: &[(&str, u64)], welcome: Option<Welcome>) -> ServerMessage {
 
 fn welcome(granted: Capabilities) -> Welcome {
     let servers = granted.has(Capabilities::ICE).then(|| Arc::new(ice_servers()));
-    Welcome { granted, epoch: Epoch(7), place: 2, ice_servers: servers }
+    let offer = || ResumeOffer { token: "rs_node-1.c2VjcmV0".into(), window_ms: 60_000 };
+    let resume = granted.has(Capabilities::RESUME).then(offer);
+    Welcome { granted, epoch: Epoch(7), place: 2, ice_servers: servers, resume }
 }
 
 fn ice_servers() -> Vec<IceServer> {
@@ -293,20 +311,31 @@ fn service_messages() -> Vec<(&'static str, ServerMessage)> {
         ("undeliverable: expired", Undeliverable::Expired),
     ];
     let reasons = all_reasons.map(|(name, reason)| (name, receipt(Some("7"), "agent-two", Some(reason))));
+    // What was offered before still stands.
+    let moved = Welcome { resume: None, ..welcome(Capabilities::RESUME) };
+    let offer = || signal(Kind::Offer, "agent-two", None, r#"{"sdp":"v=0\r\n"}"#);
+    let refused = receipt(Some("7"), "agent-two", Some(Undeliverable::Expired));
     let mut messages = vec![
         ("list of nobody", list(&[], None)),
         ("list for a client of the original", list(&peers, None)),
         ("list for a client that may do nothing more", list(&peers, Some(welcome(Capabilities::NONE)))),
         ("list with roles", list(&peers, Some(welcome(Capabilities::ROLES)))),
         ("list with ICE servers", list(&[], Some(welcome(Capabilities::ICE)))),
+        ("list with a way to resume", list(&[], Some(welcome(Capabilities::RESUME)))),
+        ("list of a session that was moved", list(&peers, Some(moved))),
         ("list with all there is", list(&peers, Some(welcome(Capabilities::OFFERED)))),
-        ("offer", signal(Kind::Offer, "agent-two", None, r#"{"sdp":"v=0\r\n"}"#)),
+        ("offer", offer()),
+        ("offer with a number", numbered(offer(), 12)),
         ("answer", signal(Kind::Answer, "agent-two", None, r#"{"sdp":"v=0\r\n"}"#)),
         (
             "candidate",
             signal(Kind::Candidate, "agent-two", None, r#"{"candidate":"candidate:1","sdpMid":""}"#),
         ),
         ("offer with an id", signal(Kind::Offer, "agent-two", Some("7"), "null")),
+        (
+            "offer with an id and a number",
+            numbered(signal(Kind::Offer, "agent-two", Some("7"), "null"), u64::MAX),
+        ),
         ("application message", signal(Kind::Application("chat.line".into()), "agent-two", None, "[1, 2]")),
         ("type and id with quotes", signal(Kind::Application("\"\\\n".into()), "a", Some("\"\u{1}"), "0")),
         ("peer_joined", ServerMessage::PeerJoined { peer: peer_id("agent-two"), role: None }),
@@ -322,6 +351,8 @@ fn service_messages() -> Vec<(&'static str, ServerMessage)> {
         ("peer_revoked", ServerMessage::PeerRevoked { peer: revoked }),
         ("approved", ServerMessage::Approved),
         ("delivered", receipt(Some("7"), "agent-two", None)),
+        ("delivered with a number", numbered(receipt(Some("7"), "agent-two", None), 13)),
+        ("undeliverable with a number", numbered(refused, 14)),
         ("undeliverable without an id", receipt(None, "agent-two", Some(Undeliverable::Unavailable))),
         (
             "undeliverable to whatever the sender wrote",
@@ -330,6 +361,8 @@ fn service_messages() -> Vec<(&'static str, ServerMessage)> {
     ];
     messages.extend(reasons);
     messages.extend([
+        ("resumed", ServerMessage::Resumed(Resumed::Recovered { recovered: 5, lost: 2 })),
+        ("resumed, nothing is left", ServerMessage::Resumed(Resumed::Fresh)),
         ("ice_servers", ServerMessage::IceServers(Arc::new(ice_servers()))),
         ("pong", pong("null")),
         ("pong with what was sent", pong(r#"{"n":1,"at":123456789012345678901234567890}"#)),

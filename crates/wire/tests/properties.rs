@@ -11,21 +11,22 @@ use heliograph_core::id::{Epoch, MeshName, PeerId};
 use heliograph_core::limits;
 use heliograph_core::message::{
     Capabilities, ClientMessage, Directed, Envelope, IceServer, Kind, Member, MeshHealth, Peer, Receipt,
-    Role, ServerMessage, Signal, Undeliverable, Welcome,
+    ResumeOffer, Resumed, Role, ServerMessage, Signal, Undeliverable, Welcome,
 };
-use heliograph_wire::mesh::{decode, encode};
+use heliograph_wire::mesh::{MAX_RESUME_TOKEN_BYTES, decode, encode};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::value::RawValue;
 
 const MARKER: &str = "PLANTED";
 
-const VALID: [&str; 7] = [
+const VALID: [&str; 8] = [
     r#"{"type":"register","peer_id":"a","payload":{"version":1,"capabilities":["events","feedback"]}}"#,
     r#"{"type":"offer","peer_id":"a","target_id":"b","id":"7","payload":{"sdp":"PLANTED","n":[1,{"x":null}]}}"#,
     r#"{"type":"ice_candidate","peer_id":"S\u00fcd","target_id":"b","payload":{"candidate":"PLANTED"}}"#,
     r#"{"type":"chat","peer_id":"a","target_id":"b","payload":[[["PLANTED"]]]}"#,
     r#"{"type":"ping","peer_id":"a","payload":{"at":1.5e3,"who":"PLANTED"}}"#,
+    r#"{"type":"resume","peer_id":"a","payload":{"resume_token":"PLANTED","received":12}}"#,
     r#"{"type":"authenticate","payload":{"token":"PLANTED"}}"#,
     r#"{"type":"heartbeat","peer_id":"a","target_id":null}"#,
 ];
@@ -43,9 +44,10 @@ proptest! {
 
     #[test]
     fn what_is_written_to_a_target_reads_back_as_what_was_sent(
-        from in peer_id(), to in peer_id(), kind in kind(), id in prop::option::of(message_id()), payload in json(),
+        from in peer_id(), to in peer_id(), kind in kind(), id in prop::option::of(message_id()),
+        seq in any::<Option<u64>>(), payload in json(),
     ) {
-        let message = signal(&from, kind.clone(), id.as_deref(), &payload);
+        let message = signal(&from, kind.clone(), id.as_deref(), seq, &payload);
         let frame = Bytes::from(encoded(&message, &to));
         let expect = Envelope {
             sender: Cow::Borrowed(from.as_str()),
@@ -56,6 +58,35 @@ proptest! {
                 payload: Bytes::from(payload),
             }),
         };
+        prop_assert_eq!(decode(&frame), Ok(expect));
+    }
+
+    /// A number is a member of the envelope like `id`, whatever stands before it.
+    #[test]
+    fn numbers_are_read_where_they_are_written(
+        from in peer_id(), id in prop::option::of(message_id()), seq in any::<Option<u64>>(), payload in json(),
+        failure in prop::option::of(reason()),
+    ) {
+        #[derive(serde::Deserialize)]
+        struct Numbered { seq: Option<u64> }
+        let to = PeerId::parse("to").unwrap();
+        let receipt = Receipt { id: id.as_deref().map(Box::from), target: from.as_str().into(), failure };
+        let relayed = signal(&from, Kind::Offer, id.as_deref(), seq, &payload);
+        for message in [relayed, ServerMessage::Receipt { receipt, seq }] {
+            let frame = encoded(&message, &to);
+            prop_assert_eq!(serde_json::from_str::<Numbered>(&frame).unwrap().seq, seq, "{}", frame);
+        }
+    }
+
+    #[test]
+    fn what_a_client_shows_to_resume_is_read(
+        from in peer_id(), token in "\\PC{1,40}|[\\x00-\\x7f]{1,256}", received in any::<Option<u64>>(),
+    ) {
+        let payload = serde_json::json!({ "resume_token": token, "received": received });
+        let frame = serde_json::json!({ "type": "resume", "peer_id": from.as_str(), "payload": payload });
+        let frame = Bytes::from(frame.to_string());
+        let message = ClientMessage::Resume { token: Cow::Owned(token), received };
+        let expect = Envelope { sender: Cow::Borrowed(from.as_str()), message };
         prop_assert_eq!(decode(&frame), Ok(expect));
     }
 
@@ -111,6 +142,9 @@ fn check_read(frame: Vec<u8>) -> Result<(), TestCaseError> {
             prop_assert!(serde_json::from_slice::<&RawValue>(&payload).is_ok());
             let pong = encoded(&ServerMessage::Pong { payload, unix_ms: 1 }, &PeerId::parse("a").unwrap());
             prop_assert!(serde_json::from_str::<&RawValue>(&pong).is_ok(), "{pong}");
+        }
+        ClientMessage::Resume { token, .. } => {
+            prop_assert!((1..=MAX_RESUME_TOKEN_BYTES).contains(&token.len()));
         }
         ClientMessage::Unknown { kind } => prop_assert!(kind.len() <= limits::MAX_KIND_BYTES),
         _ => {}
@@ -228,11 +262,16 @@ fn json() -> impl Strategy<Value = String> {
 }
 
 fn server_message() -> impl Strategy<Value = ServerMessage> {
-    let receipt = (prop::option::of(message_id()), ".{0,20}", prop::option::of(reason())).prop_map(
-        |(id, target, failure)| {
-            ServerMessage::Receipt(Receipt { id: id.map(Into::into), target: target.into(), failure })
-        },
-    );
+    let receipt =
+        (prop::option::of(message_id()), ".{0,20}", prop::option::of(reason()), any::<Option<u64>>())
+            .prop_map(|(id, target, failure, seq)| {
+                let receipt = Receipt { id: id.map(Into::into), target: target.into(), failure };
+                ServerMessage::Receipt { receipt, seq }
+            });
+    let resumed = any::<Option<(u64, u64)>>().prop_map(|counts| {
+        let recovered = |(recovered, lost)| Resumed::Recovered { recovered, lost };
+        ServerMessage::Resumed(counts.map_or(Resumed::Fresh, recovered))
+    });
     let health = any::<(u64, u64, u64, bool)>().prop_map(
         |(peers_online, gateways, version, authorization_current)| {
             ServerMessage::MeshHealth(MeshHealth { peers_online, gateways, version, authorization_current })
@@ -245,14 +284,15 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
                 ServerMessage::PeerList { peers, welcome: welcome.map(Box::new) }
             }
         ),
-        (peer_id(), kind(), prop::option::of(message_id()), json())
-            .prop_map(|(from, kind, id, payload)| signal(&from, kind, id.as_deref(), &payload)),
+        (peer_id(), kind(), prop::option::of(message_id()), any::<Option<u64>>(), json())
+            .prop_map(|(from, kind, id, seq, payload)| signal(&from, kind, id.as_deref(), seq, &payload)),
         (peer_id(), prop::option::of(select(vec![Role::Polite, Role::Impolite])))
             .prop_map(|(peer, role)| ServerMessage::PeerJoined { peer, role }),
         peer_id().prop_map(|peer| ServerMessage::PeerLeft { peer }),
         peer_id().prop_map(|peer| ServerMessage::PeerRevoked { peer }),
         Just(ServerMessage::Approved),
         receipt,
+        resumed,
         ice_servers().prop_map(|servers| ServerMessage::IceServers(Arc::new(servers))),
         (json(), any::<u64>())
             .prop_map(|(payload, unix_ms)| ServerMessage::Pong { payload: Bytes::from(payload), unix_ms }),
@@ -274,12 +314,15 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         select(vec![Capabilities::EVENTS, Capabilities::ROLES, Capabilities::ICE, Capabilities::OFFERED]),
         0..3,
     );
-    (granted, any::<u64>(), any::<u64>(), prop::option::of(ice_servers())).prop_map(
-        |(granted, epoch, place, servers)| Welcome {
+    let resume = (".{0,40}", any::<u64>())
+        .prop_map(|(token, window_ms)| ResumeOffer { token: token.into(), window_ms });
+    (granted, any::<u64>(), any::<u64>(), prop::option::of(ice_servers()), prop::option::of(resume)).prop_map(
+        |(granted, epoch, place, servers, resume)| Welcome {
             granted: granted.into_iter().fold(Capabilities::NONE, Capabilities::with),
             epoch: Epoch(epoch),
             place,
             ice_servers: servers.map(Arc::new),
+            resume,
         },
     )
 }
@@ -293,8 +336,8 @@ fn ice_servers() -> impl Strategy<Value = Vec<IceServer>> {
     )
 }
 
-fn signal(from: &PeerId, kind: Kind, id: Option<&str>, payload: &str) -> ServerMessage {
-    ServerMessage::Signal(Signal {
+fn signal(from: &PeerId, kind: Kind, id: Option<&str>, seq: Option<u64>, payload: &str) -> ServerMessage {
+    let signal = Signal {
         from: Arc::new(Peer::new(MeshName::default_mesh(), from.clone())),
         from_epoch: Epoch(1),
         kind,
@@ -304,7 +347,8 @@ fn signal(from: &PeerId, kind: Kind, id: Option<&str>, payload: &str) -> ServerM
         accepted_at: Instant::now(),
         via_bus: false,
         trace: None,
-    })
+    };
+    ServerMessage::Signal { signal, seq }
 }
 
 fn encoded(message: &ServerMessage, to: &PeerId) -> String {

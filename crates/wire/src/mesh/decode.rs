@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::SERVICE_TYPES;
+use super::{MAX_RESUME_TOKEN_BYTES, SERVICE_TYPES};
 use crate::{Malformed, depth};
 
 /// The envelope. Unknown members are dropped, as the original does; a member given twice is an error, because two
@@ -51,6 +51,10 @@ pub fn decode(frame: &Bytes) -> Result<Envelope<'_>, Malformed> {
     let Some(Text(sender)) = fields.peer_id else {
         return Err(Malformed("`peer_id` is missing".to_owned()));
     };
+    if name == "resume" {
+        let message = resumption(fields.payload, fields.target_id.is_some())?;
+        return Ok(Envelope { sender, message });
+    }
     let payload =
         fields.payload.map_or(Bytes::from_static(b"null"), |raw| frame.slice_ref(raw.get().as_bytes()));
     let target = fields.target_id.map(|Text(target)| target);
@@ -116,17 +120,50 @@ fn hello(payload: &Bytes) -> Result<Option<Capabilities>, Malformed> {
     Ok(Some(names.iter().fold(Capabilities::NONE, |all, Text(name)| all.with(Capabilities::named(name)))))
 }
 
+/// What a client shows that comes back. No peer gets to see it: a token that was addressed by mistake is not relayed.
+fn resumption(payload: Option<&RawValue>, targeted: bool) -> Result<ClientMessage<'_>, Malformed> {
+    #[derive(Deserialize)]
+    struct Claim<'a> {
+        #[serde(borrow, default)]
+        resume_token: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        received: Option<&'a RawValue>,
+    }
+    if targeted {
+        return Err(Malformed("`resume` is for the service and has no `target_id`".to_owned()));
+    }
+    let bad_token = || {
+        Malformed(format!(
+            "`resume` needs `payload.resume_token`, 1 to {MAX_RESUME_TOKEN_BYTES} bytes of text"
+        ))
+    };
+    let claim: Claim<'_> = object(payload).ok_or_else(bad_token)?;
+    let token = claim.resume_token.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    let Text(token) = token
+        .filter(|Text(token)| (1..=MAX_RESUME_TOKEN_BYTES).contains(&token.len()))
+        .ok_or_else(bad_token)?;
+    let received = claim.received.map(|raw| serde_json::from_str(raw.get())).transpose();
+    let received = received.map_err(|_| {
+        Malformed("`payload.received` of a `resume` must be a whole number from 0".to_owned())
+    })?;
+    Ok(ClientMessage::Resume { token, received })
+}
+
 fn token_of(payload: Option<&RawValue>) -> Result<Cow<'_, str>, Malformed> {
     #[derive(Deserialize)]
     struct Credentials<'a> {
         #[serde(borrow)]
         token: Cow<'a, str>,
     }
-    payload
-        .filter(|raw| raw.get().starts_with('{'))
-        .and_then(|raw| serde_json::from_str::<Credentials<'_>>(raw.get()).ok())
-        .map(|credentials| credentials.token)
+    object(payload)
+        .map(|Credentials { token }| token)
         .ok_or_else(|| Malformed("`authenticate` needs `payload.token`, a string".to_owned()))
+}
+
+/// The payload as a struct; serde would read an array as one, too.
+fn object<'a, T: Deserialize<'a>>(payload: Option<&'a RawValue>) -> Option<T> {
+    let text = payload?.get();
+    text.starts_with('{').then(|| serde_json::from_str(text).ok())?
 }
 
 /// A text for the client. serde_json quotes values in its messages; ours name members and places only.

@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 
 use heliograph_core::id::PeerId;
 use heliograph_core::message::{
-    Capabilities, IceServer, Kind, Member, Receipt, Role, ServerMessage, Signal, Welcome,
+    Capabilities, IceServer, Kind, Member, Receipt, Resumed, Role, ServerMessage, Signal, Welcome,
 };
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -15,13 +16,14 @@ use super::REGISTRY;
 /// goes through serde_json.
 pub fn encode(message: &ServerMessage, receiver: &PeerId, out: &mut Vec<u8>) {
     match message {
-        ServerMessage::Signal(signal) => encode_signal(signal, receiver, out),
+        ServerMessage::Signal { signal, seq } => encode_signal(signal, *seq, receiver, out),
+        ServerMessage::Resumed(resumed) => encode_resumed(*resumed, out),
         ServerMessage::PeerList { peers, welcome } => encode_peer_list(peers, welcome.as_deref(), out),
         ServerMessage::PeerJoined { peer, role } => encode_joined(peer, *role, out),
         ServerMessage::PeerLeft { peer } => encode_event("peer_left", peer, out),
         ServerMessage::PeerRevoked { peer } => encode_event("peer_revoked", peer, out),
         ServerMessage::Approved => registry("approved", &json!({}), out),
-        ServerMessage::Receipt(receipt) => encode_receipt(receipt, out),
+        ServerMessage::Receipt { receipt, seq } => encode_receipt(receipt, *seq, out),
         ServerMessage::IceServers(servers) => {
             registry("ice_servers", &json!({ "ice_servers": ice_servers(servers) }), out);
         }
@@ -46,14 +48,14 @@ pub fn encode(message: &ServerMessage, receiver: &PeerId, out: &mut Vec<u8>) {
     }
 }
 
-fn encode_signal(signal: &Signal, receiver: &PeerId, out: &mut Vec<u8>) {
-    out.reserve(signal.payload.len() + 128 + signal.from.id.as_str().len() + receiver.as_str().len());
+fn encode_signal(signal: &Signal, seq: Option<u64>, receiver: &PeerId, out: &mut Vec<u8>) {
+    out.reserve(signal.payload.len() + 160 + signal.from.id.as_str().len() + receiver.as_str().len());
     text(out, r#"{"type":"#);
     match &signal.kind {
         Kind::Offer => text(out, r#""offer""#),
         Kind::Answer => text(out, r#""answer""#),
         Kind::Candidate => text(out, r#""ice_candidate""#),
-        Kind::Application(name) => quoted(out, name),
+        Kind::Application(name) => value(out, name),
     }
     text(out, r#","peer_id":""#);
     text(out, signal.from.id.as_str());
@@ -63,9 +65,9 @@ fn encode_signal(signal: &Signal, receiver: &PeerId, out: &mut Vec<u8>) {
     out.extend_from_slice(&signal.payload);
     if let Some(id) = &signal.id {
         text(out, r#","id":"#);
-        quoted(out, id);
+        value(out, id);
     }
-    out.push(b'}');
+    end(seq, out);
 }
 
 /// Written by hand: in a mesh of thousands it is the largest frame there is, and each newcomer gets one.
@@ -87,9 +89,15 @@ fn encode_peer_list(peers: &[Member], welcome: Option<&Welcome>, out: &mut Vec<u
 fn encode_welcome(peers: &[Member], welcome: &Welcome, out: &mut Vec<u8>) {
     let capabilities: Vec<_> = welcome.granted.names().collect();
     text(out, r#","version":1,"capabilities":"#);
-    value(out, &json!(capabilities));
+    value(out, &capabilities);
     text(out, r#","session":{"epoch":"#);
-    text(out, &welcome.epoch.0.to_string());
+    value(out, &welcome.epoch.0);
+    if let Some(offer) = &welcome.resume {
+        text(out, r#","resume_token":"#);
+        value(out, &offer.token);
+        text(out, r#","resume_window_ms":"#);
+        value(out, &offer.window_ms);
+    }
     out.push(b'}');
     if welcome.granted.has(Capabilities::ROLES) {
         text(out, r#","roles":{"#);
@@ -120,19 +128,34 @@ fn encode_event(kind: &str, peer: &PeerId, out: &mut Vec<u8>) {
     registry(kind, &json!({ "peer": peer.as_str() }), out);
 }
 
-fn encode_receipt(receipt: &Receipt, out: &mut Vec<u8>) {
-    let mut payload = json!({ "target": receipt.target });
+/// Written by hand, since there is one for each message with an `id`.
+fn encode_receipt(receipt: &Receipt, seq: Option<u64>, out: &mut Vec<u8>) {
+    out.reserve(192 + receipt.target.len());
+    let kind = if receipt.failure.is_some() { "undeliverable" } else { "delivered" };
+    begin(kind, out);
+    out.push(b'{');
     if let Some(id) = &receipt.id {
-        payload["id"] = json!(id);
+        text(out, r#""id":"#);
+        value(out, id);
+        out.push(b',');
     }
-    let kind = match receipt.failure {
-        Some(reason) => {
-            payload["reason"] = json!(reason.as_str());
-            "undeliverable"
-        }
-        None => "delivered",
+    if let Some(reason) = receipt.failure {
+        text(out, r#""reason":""#);
+        text(out, reason.as_str());
+        text(out, "\",");
+    }
+    text(out, r#""target":"#);
+    value(out, &receipt.target);
+    out.push(b'}');
+    end(seq, out);
+}
+
+fn encode_resumed(resumed: Resumed, out: &mut Vec<u8>) {
+    let payload = match resumed {
+        Resumed::Recovered { recovered, lost } => json!({ "recovered": recovered, "lost": lost }),
+        Resumed::Fresh => json!({ "recovered": 0, "lost": null, "fresh": true }),
     };
-    registry(kind, &payload, out);
+    registry("resumed", &payload, out);
 }
 
 /// What was sent comes back: an object's members beside `timestamp`, anything else as `payload`.
@@ -140,15 +163,14 @@ fn encode_receipt(receipt: &Receipt, out: &mut Vec<u8>) {
 /// Members stay text. Read as a [`Value`], a client's JSON can recurse deeper than serde_json's own limit: with
 /// `raw_value`, a string under a private key is parsed afresh, and 53 KB of such strings overflow the stack.
 fn encode_pong(payload: &[u8], unix_ms: u64, out: &mut Vec<u8>) {
-    text(out, r#"{"type":"pong","peer_id":""#);
-    text(out, REGISTRY);
-    text(out, r#"","payload":{"timestamp":"#);
-    text(out, &unix_ms.to_string());
+    begin("pong", out);
+    text(out, r#"{"timestamp":"#);
+    value(out, &unix_ms);
     match serde_json::from_slice::<BTreeMap<String, &RawValue>>(payload) {
         Ok(members) => {
             for (name, member) in members.iter().filter(|(name, _)| *name != "timestamp") {
                 out.push(b',');
-                quoted(out, name);
+                value(out, name);
                 out.push(b':');
                 text(out, member.get());
             }
@@ -178,12 +200,26 @@ fn ice_servers(servers: &[IceServer]) -> Value {
 
 /// A message of the service's own.
 fn registry(kind: &str, payload: &Value, out: &mut Vec<u8>) {
+    begin(kind, out);
+    value(out, payload);
+    end(None, out);
+}
+
+/// A message of the service's own, up to its payload.
+fn begin(kind: &str, out: &mut Vec<u8>) {
     text(out, r#"{"type":""#);
     text(out, kind);
     text(out, r#"","peer_id":""#);
     text(out, REGISTRY);
     text(out, r#"","payload":"#);
-    value(out, payload);
+}
+
+/// The end of an envelope, with its number where it has one.
+fn end(seq: Option<u64>, out: &mut Vec<u8>) {
+    if let Some(seq) = seq {
+        text(out, r#","seq":"#);
+        value(out, &seq);
+    }
     out.push(b'}');
 }
 
@@ -191,12 +227,9 @@ fn text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn quoted(out: &mut Vec<u8>, text: &str) {
-    value(out, &Value::from(text));
-}
-
-fn value(out: &mut Vec<u8>, value: &Value) {
-    // Writing to a vector cannot fail, and a `Value` has no keys that are not strings.
+/// As JSON, straight into `out`: texts and numbers need no memory of their own.
+fn value(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    // Writing to a vector cannot fail, and nothing that is written here has keys that are not strings.
     let written = serde_json::to_writer(&mut *out, value);
-    debug_assert!(written.is_ok(), "a Value always serializes");
+    debug_assert!(written.is_ok(), "texts, numbers and Values always serialize");
 }

@@ -6,6 +6,8 @@
 //!                                       (directed only)     byte for byte         (optional)
 //! ```
 //!
+//! To a client that may resume, relayed messages and receipts also have a number, `seq`, at the end of the envelope.
+//!
 //! Source: the chatixia mesh's signaling protocol; additions by capability, see the reference page of the dialect.
 
 mod decode;
@@ -16,6 +18,9 @@ pub use encode::encode;
 
 /// The sender that the service gives in its own messages.
 pub const REGISTRY: &str = heliograph_core::id::SERVICE;
+
+/// Longest token that a `resume` may show, in bytes. Ours have some 70.
+pub const MAX_RESUME_TOKEN_BYTES: usize = 256;
 
 /// What only the service says; no peer's message of such a type is relayed.
 const SERVICE_TYPES: [&str; 13] = [
