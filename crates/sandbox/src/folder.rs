@@ -1,0 +1,126 @@
+//! Folders for the servers' data, which do not stay behind.
+//!
+//! All folders of a process lie in one, which the process holds locked. What a killed process left is found by its
+//! lock that nobody holds: whatever still runs in it is ended, and it is removed.
+
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+
+/// What the folders of processes are called, before something that is different for each.
+const PREFIX: &str = "heliograph-sandbox-";
+/// The locked file in each.
+const LOCK: &str = "in-use";
+/// A lock that is younger may belong to a process that has not locked it yet.
+const SURELY_LOCKED: Duration = Duration::from_mins(1);
+/// The user and the group `nobody`: Postgres refuses to run as root.
+pub(crate) const NOBODY: u32 = 65_534;
+
+/// A folder of one's own; removed when dropped.
+#[derive(Debug)]
+pub struct Folder {
+    folder: TempDir,
+    _home: Arc<Home>,
+}
+
+impl Folder {
+    /// An empty folder. `name` tells a person what it is for.
+    pub fn new(name: &str) -> Result<Self> {
+        let home = home()?;
+        let folder = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(&home.folder);
+        Ok(Self { folder: folder.context("cannot make a temporary folder")?, _home: home })
+    }
+
+    /// Hands it to the user as which unprivileged programs run.
+    pub(crate) fn give_away(&self) -> Result<()> {
+        if is_root() {
+            chown(self.path(), Some(NOBODY), Some(NOBODY)).context("cannot change the owner of a folder")?;
+        }
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// The folder of this process; goes with the last folder in it.
+#[derive(Debug)]
+struct Home {
+    folder: TempDir,
+    _lock: File,
+}
+
+fn home() -> Result<Arc<Home>> {
+    static HOME: Mutex<Weak<Home>> = Mutex::new(Weak::new());
+    let mut known = HOME.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(home) = known.upgrade() {
+        return Ok(home);
+    }
+    remove_what_was_left(&std::env::temp_dir());
+    let home = Arc::new(make_home().context("cannot make a temporary folder")?);
+    *known = Arc::downgrade(&home);
+    Ok(home)
+}
+
+fn make_home() -> Result<Home> {
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
+    if is_root() {
+        // The unprivileged user goes through it to its own.
+        chown(folder.path(), None, Some(NOBODY))?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o710))?;
+    }
+    let lock = File::create(folder.path().join(LOCK))?;
+    lock.try_lock()?;
+    Ok(Home { folder, _lock: lock })
+}
+
+/// Ends and removes what processes left that did not end by themselves. Another may be at the same work: what is
+/// gone already is no error, and what cannot be removed is left for the next.
+fn remove_what_was_left(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            let _left = remove_if_left(&entry.path());
+        }
+    }
+}
+
+fn remove_if_left(home: &Path) -> Result<()> {
+    let lock = File::open(home.join(LOCK))?;
+    let young = lock.metadata()?.modified()?.elapsed().is_ok_and(|age| age < SURELY_LOCKED);
+    match lock.try_lock() {
+        Ok(()) if !young => {}
+        Ok(()) | Err(TryLockError::WouldBlock) => return Ok(()),
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    end_processes_in(home)?;
+    fs::remove_dir_all(home)?;
+    Ok(())
+}
+
+/// A server that was paused when its parent died could not follow; it works in its folder, by which it is known.
+fn end_processes_in(home: &Path) -> Result<()> {
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let works_here =
+            || fs::read_link(entry.path().join("cwd")).is_ok_and(|folder| folder.starts_with(home));
+        if let Some(pid) = pid
+            && works_here()
+        {
+            // It may have ended by now.
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+    }
+    Ok(())
+}
