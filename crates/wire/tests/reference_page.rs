@@ -7,7 +7,7 @@ use bytes::Bytes;
 use heliograph_core::close::{Advice, CloseCode};
 use heliograph_core::limits::{self, Limits};
 use heliograph_core::message::{Capabilities, Undeliverable};
-use heliograph_wire::mesh::decode;
+use heliograph_wire::mesh::{MAX_RESUME_TOKEN_BYTES, decode};
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../../docs/protocol/mesh.md");
@@ -35,6 +35,7 @@ fn limits_of_the_page_are_those_of_the_code() {
         ("a `type`", bytes(limits::MAX_KIND_BYTES)),
         ("an `id`", bytes(limits::MAX_MESSAGE_ID_BYTES)),
         ("`capabilities` of a `register`", format!("{} entries", limits::MAX_CAPABILITIES)),
+        ("the `resume_token` of a `resume`", bytes(MAX_RESUME_TOKEN_BYTES)),
         ("frames in the long run", format!("{} per second", limits.max_messages_per_second)),
         ("frames at once after a pause", limits.message_burst.to_string()),
         ("from the upgrade to a token, where it comes by message", seconds(limits.authenticate_deadline)),
@@ -43,6 +44,13 @@ fn limits_of_the_page_are_those_of_the_code() {
         ("from that ping to a sign of life", seconds(limits.pong_deadline)),
         ("waiting for one client to read", bytes(limits.outbox_bytes)),
         ("the same in messages", limits.outbox_messages.to_string()),
+        ("written to a client that may resume, and not shown to have arrived", bytes(limits::REPLAY_BYTES)),
+        ("the same in messages", limits::REPLAY_ENTRIES.to_string()),
+        (
+            "messages of one client on their way to other nodes and not answered for; of more, the oldest is `expired`",
+            limits::MAX_UNANSWERED.to_string(),
+        ),
+        ("until such a message is `expired`, after the time for resuming", seconds(limits::ANSWER_GRACE)),
     ];
     let mut table = String::from("| what | at most |\n|---|---|\n");
     for (what, most) in rows {
@@ -64,7 +72,7 @@ fn every_word_of_the_protocol_is_on_the_page() {
         Undeliverable::Expired,
     ];
     let words = Capabilities::OFFERED.names().chain(reasons.map(Undeliverable::as_str));
-    for word in words.chain(["malformed", "wrong_sender", "unknown_type"]) {
+    for word in words.chain(["malformed", "wrong_sender", "unknown_type", "resume_too_late"]) {
         assert!(PAGE.contains(&format!("| `{word}` |")), "{word} has no row in a table");
     }
 }
@@ -80,7 +88,7 @@ fn examples_of_the_page_are_frames() {
         let frame: Value = serde_json::from_str(example).unwrap_or_else(|error| panic!("{error}: {example}"));
         assert!(frame["type"].is_string() && frame["peer_id"].is_string(), "{example}");
     }
-    assert!(examples('→').count() >= 8 && examples('←').count() >= 14, "the examples are found");
+    assert!(examples('→').count() >= 10 && examples('←').count() >= 21, "the examples are found");
 }
 
 fn check_generated(name: &str, expect: &str) {
