@@ -17,8 +17,8 @@ pub trait NodeControl: Send + Sync {
     fn bus_up(&self) -> bool;
     /// Whether the node is on its way out.
     fn is_draining(&self) -> bool;
-    /// Starts a paced drain. Idempotent; returns at once.
-    fn drain(&self);
+    /// Starts a paced drain, or takes it back. Idempotent; returns at once.
+    fn drain(&self, on: bool);
     /// Wakes up when sessions come or go. The value means nothing.
     fn presence_changes(&self) -> watch::Receiver<u64>;
 }

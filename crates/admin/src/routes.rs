@@ -39,7 +39,7 @@ pub fn admin_router(admin: &Admin) -> Router {
         .route("/api/audit", get(audit::list))
         .route("/api/audit/verify", get(audit::verify))
         .route("/api/gateways", get(gateways::list))
-        .route("/api/gateways/{id}/drain", post(gateways::drain))
+        .route("/api/gateways/{id}/drain", post(gateways::drain).delete(gateways::cancel_drain))
         .route("/api/events", get(events::stream));
     api(routes, admin)
 }

@@ -275,8 +275,8 @@ impl NodeControl for TestNode {
         self.draining.load(Ordering::SeqCst)
     }
 
-    fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+    fn drain(&self, on: bool) {
+        self.draining.store(on, Ordering::SeqCst);
     }
 
     fn presence_changes(&self) -> watch::Receiver<u64> {

@@ -148,6 +148,11 @@ pub fn claim_token<R: CryptoRng + ?Sized>(rng: &mut R) -> Secret {
     Secret::new(random::<16>("ct_", rng))
 }
 
+/// The random part of a token that resumes a session: `rt_` and 128 random bits.
+pub fn resume_token<R: CryptoRng + ?Sized>(rng: &mut R) -> Secret {
+    Secret::new(random::<16>("rt_", rng))
+}
+
 /// An id for a pairing: 12 hexadecimal digits (the original had 8).
 pub fn pairing_id<R: CryptoRng + ?Sized>(rng: &mut R) -> String {
     random::<6>("", rng)

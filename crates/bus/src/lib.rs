@@ -74,8 +74,26 @@ pub struct TakeOver {
     pub to: GatewayId,
     /// What the former session gave its client as a proof.
     pub token: Box<str>,
-    /// The number of the last message that the client has, where it says so.
+    /// The number of the last thing that the client got, where it says so.
     pub received: Option<u64>,
+}
+
+/// Something that was on its way to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// A message of another peer.
+    Signal(RemoteSignal),
+    /// What became of a message of its own.
+    Receipt(Receipt),
+}
+
+/// A message of which its sender has not heard yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanswered {
+    /// The sender's name for it.
+    pub id: Box<str>,
+    /// For whom it was.
+    pub target: Box<str>,
 }
 
 /// What a session leaves to the one that resumes it.
@@ -85,13 +103,17 @@ pub struct Estate {
     pub capabilities: Capabilities,
     /// Its place, if it was registered and listed.
     pub place: Option<u64>,
-    /// The number of the next message that is written to the client.
+    /// The epoch of the first session in this chain of resumptions: receipts for any since then are for the heir.
+    pub first_epoch: Epoch,
+    /// The number of the next thing that is written to the client.
     pub next_seq: u64,
-    /// Messages that were written, with their numbers, and that the client says it has not got.
-    pub written: Vec<(u64, RemoteSignal)>,
-    /// Messages that were not written yet.
-    pub waiting: Vec<RemoteSignal>,
-    /// Messages that are known to be lost.
+    /// What was written, with its numbers, and did not reach the client as far as is known.
+    pub written: Vec<(u64, Due)>,
+    /// What was not written yet.
+    pub waiting: Vec<Due>,
+    /// What the client sent and has no answer for.
+    pub unanswered: Vec<Unanswered>,
+    /// How many are known to be lost.
     pub lost: u64,
 }
 
@@ -231,7 +253,8 @@ pub struct Previous {
     pub gateway: GatewayId,
     /// Its epoch.
     pub epoch: Epoch,
-    /// Its place, which the new session inherits until it takes one of its own or ends.
+    /// Its place, which the new session inherits until it takes one of its own or ends. Hidden until then: whoever
+    /// registers meanwhile is not told of the peer, since it may yet begin anew and be told of them.
     pub place: Option<u64>,
 }
 
@@ -285,8 +308,10 @@ pub struct Seat {
     pub peer: PeerId,
     /// The session's epoch.
     pub epoch: Epoch,
-    /// Its place, if it is listed.
+    /// Its place, if it has one.
     pub place: Option<u64>,
+    /// Whether the place is hidden: its client is away.
+    pub hidden: bool,
     /// What it said of itself.
     pub visit: Visit,
 }
@@ -328,9 +353,10 @@ pub struct NodeStatus {
 /// places are answered again, so that no list is without those who were there before (DESIGN G9).
 #[async_trait]
 pub trait Presence: Send + Sync {
-    /// Makes a new session of the peer the live one.
+    /// Makes a new session of the peer the live one. The place of the former one is inherited and hidden; nobody is
+    /// told anything yet.
     async fn claim(&self, mesh: &MeshName, peer: &PeerId, visit: Visit) -> Result<Claim, BusError>;
-    /// Gives the session a place, or looks it up again. Of two sessions that take a new place, exactly one finds the
+    /// Gives the session a place, or looks it up again, and lists it if it was hidden. Of two sessions that take a new place, exactly one finds the
     /// other among the members (DESIGN G9).
     async fn place(
         &self,
@@ -339,11 +365,13 @@ pub trait Presence: Send + Sync {
         epoch: Epoch,
         place: Place,
     ) -> Result<Placement, BusError>;
+    /// Lists the session no more, but keeps its place, and tells nobody: its client is away and may come back.
+    async fn hide(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<(), BusError>;
     /// Takes the place away; the session stays. Answers whether there was one.
     async fn unplace(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError>;
     /// Ends the session, and its place. Answers whether it had one. If the backend is away, it is done later.
     async fn release(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError>;
-    /// How many are placed in the mesh.
+    /// How many are listed in the mesh.
     async fn online(&self, mesh: &MeshName) -> Result<u64, BusError>;
     /// Where a peer's live session is.
     async fn locate(&self, mesh: &MeshName, peer: &PeerId) -> Result<Option<Whereabouts>, BusError>;

@@ -298,10 +298,13 @@ impl Presence for Node {
         let mut meshes = lock(&self.hub.meshes);
         meshes.last_epoch += 1;
         let epoch = Epoch(meshes.last_epoch);
-        let chairs = &mut meshes.by_name.entry(mesh.clone()).or_default().sessions;
-        let older = chairs.remove(peer);
+        let Mesh { sessions, placed } = meshes.by_name.entry(mesh.clone()).or_default();
+        let older = sessions.remove(peer);
         let place = older.as_ref().and_then(|chair| chair.place);
-        chairs.insert(peer.clone(), Chair { gateway: self.id.clone(), epoch, place, visit });
+        if let Some(place) = place {
+            placed.remove(&place);
+        }
+        sessions.insert(peer.clone(), Chair { gateway: self.id.clone(), epoch, place, visit });
         let previous = older.filter(|chair| self.hub.alive(&chair.gateway)).map(|chair| Previous {
             gateway: chair.gateway,
             epoch: chair.epoch,
@@ -320,11 +323,23 @@ impl Presence for Node {
         self.change(mesh, |meshes, news| {
             let chair = meshes.chair(mesh, peer, epoch).ok_or(BusError::Superseded)?;
             if let (Place::Same, Some(place)) = (place, chair.place) {
+                if let Some(mesh) = meshes.by_name.get_mut(mesh) {
+                    mesh.placed.insert(place, peer.clone());
+                }
                 return Ok(Placement { place, members: meshes.others(mesh, place) });
             }
             meshes.unplace(mesh, peer, epoch, news);
             meshes.place(mesh, peer, epoch, news)
         })
+    }
+
+    async fn hide(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<(), BusError> {
+        let mut meshes = lock(&self.hub.meshes);
+        let place = meshes.chair(mesh, peer, epoch).and_then(|chair| chair.place);
+        if let (Some(place), Some(mesh)) = (place, meshes.by_name.get_mut(mesh)) {
+            mesh.placed.remove(&place);
+        }
+        Ok(())
     }
 
     async fn unplace(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {

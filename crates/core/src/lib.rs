@@ -16,4 +16,7 @@ pub mod limits;
 pub mod message;
 pub mod pairing;
 pub mod rate;
+pub mod replay;
 pub mod session;
+pub mod stage;
+pub mod unanswered;

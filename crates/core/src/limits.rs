@@ -38,6 +38,14 @@ pub const INVITE_TTL: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(10)..=Duration::from_hours(7 * 24);
 /// Allowance for clocks of others in `exp` and `nbf`, in seconds (the original allowed 60).
 pub const TOKEN_LEEWAY_SECONDS: u64 = 5;
+/// What was written to a client that may resume is kept until it shows that it has it: at most so much.
+pub const REPLAY_ENTRIES: usize = 256;
+/// At most so many bytes of payloads of it.
+pub const REPLAY_BYTES: usize = 256 * 1024;
+/// Messages of one session that are on another node and not answered for.
+pub const MAX_UNANSWERED: usize = 4_096;
+/// How long after the resume window a message that was sent to another node may still be answered for.
+pub const ANSWER_GRACE: Duration = Duration::from_secs(10);
 /// Part of a lease term that is given up so that clocks may differ in *rate*: one hundredth each way is far
 /// beyond what a quartz does.
 pub const CLOCK_RATE_MARGIN: f64 = 0.02;
@@ -55,6 +63,9 @@ pub struct Limits {
     pub max_sockets_per_address: u32,
     /// Upgrades per second and client address; 0 is off.
     pub max_upgrades_per_second: u32,
+    /// Sessions that may be on their way from upgrade to open at once. Beyond, clients are told when to come back: a
+    /// node that serves some in time serves all sooner than one that serves none.
+    pub max_opening: u32,
     /// TCP connections on the public listener altogether.
     pub max_connections: u32,
     /// Sockets that have not authenticated, altogether. Each may make room for one message of the largest size.
@@ -99,6 +110,7 @@ impl Default for Limits {
             message_burst: 2_000,
             max_sockets_per_address: 5_000,
             max_upgrades_per_second: 200,
+            max_opening: 500,
             max_connections: 200_000,
             max_unauthenticated: 2_000,
             max_unauthenticated_per_address: 500,

@@ -74,6 +74,13 @@ pub enum ClientMessage<'a> {
         /// The token.
         token: Cow<'a, str>,
     },
+    /// Take over from a former session of the same peer, before `register`.
+    Resume {
+        /// What the former session was given.
+        token: Cow<'a, str>,
+        /// The number of the last thing that arrived, where the client counts.
+        received: Option<u64>,
+    },
     /// "I am here, who else is?", with what the client can do (`None`: a client of the original protocol).
     Register(Option<Capabilities>),
     /// A message for one peer.
@@ -243,6 +250,23 @@ pub struct Welcome {
     pub place: u64,
     /// For clients that asked for `ice`.
     pub ice_servers: Option<Arc<Vec<IceServer>>>,
+    /// For clients that asked for `resume`.
+    pub resume: Option<ResumeOffer>,
+}
+
+/// How a client that loses its connection takes up its session again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ResumeOffer {
+    /// What it shows then. It opens this session's queue only, and only to the same peer.
+    pub token: Box<str>,
+    /// How long the queue is kept, in milliseconds.
+    pub window_ms: u64,
+}
+
+impl std::fmt::Debug for ResumeOffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResumeOffer").field("window_ms", &self.window_ms).finish_non_exhaustive()
+    }
 }
 
 /// What the service says to a client.
@@ -256,7 +280,14 @@ pub enum ServerMessage {
         welcome: Option<Box<Welcome>>,
     },
     /// A message from another peer, for the receiver.
-    Signal(Signal),
+    Signal {
+        /// The message.
+        signal: Signal,
+        /// Its number, for clients that may resume.
+        seq: Option<u64>,
+    },
+    /// The answer to a `resume`.
+    Resumed(Resumed),
     /// A peer came.
     PeerJoined {
         /// Who.
@@ -277,7 +308,12 @@ pub enum ServerMessage {
     /// The receiver got its right.
     Approved,
     /// What became of a message.
-    Receipt(Receipt),
+    Receipt {
+        /// What became of it.
+        receipt: Receipt,
+        /// Its number, for clients that may resume.
+        seq: Option<u64>,
+    },
     /// ICE servers, at first or anew.
     IceServers(Arc<Vec<IceServer>>),
     /// The answer to a ping.
@@ -303,6 +339,20 @@ pub enum ServerMessage {
         /// What was wrong and what to do.
         message: String,
     },
+}
+
+/// What became of a `resume`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumed {
+    /// The session goes on.
+    Recovered {
+        /// Messages and receipts that follow.
+        recovered: u64,
+        /// What is known to be lost.
+        lost: u64,
+    },
+    /// The token is unknown or its time is over: the client goes on as new.
+    Fresh,
 }
 
 /// How the mesh is, as seen from this node.

@@ -16,10 +16,12 @@ use crate::close::CloseCode;
 use crate::id::{Epoch, PeerId};
 use crate::limits::{self, Limits};
 use crate::message::{
-    Capabilities, ClientMessage, Directed, Envelope, IceServer, Kind, Member, Peer, Receipt, Role,
-    ServerMessage, Signal, Undeliverable, Welcome,
+    Capabilities, ClientMessage, Directed, Envelope, IceServer, Kind, Member, Peer, Receipt, ResumeOffer,
+    Role, ServerMessage, Signal, Undeliverable, Welcome,
 };
 use crate::rate::{Rate, TokenBucket};
+use crate::replay::{Replay, Written};
+use crate::unanswered::Unanswered;
 
 /// Messages over the rate that are refused one by one before the socket is closed. A pause in which the bucket
 /// fills up forgives them, so that a long life does not add up to a flood.
@@ -45,6 +47,13 @@ pub enum Effect<'a> {
         /// The message.
         signal: Signal,
     },
+    /// Fetch what a former session left, then call [`Session::on_resumed`], or tell the client that it is new.
+    Resume {
+        /// What the client shows.
+        token: Cow<'a, str>,
+        /// What it says it has.
+        received: Option<u64>,
+    },
     /// Answer with the facts that the node has of the mesh.
     Health,
     /// Send the payload of a `ping` back, with the time, which the core does not know.
@@ -52,8 +61,11 @@ pub enum Effect<'a> {
         /// JSON text.
         payload: Bytes,
     },
-    /// Send a WebSocket ping.
-    Ping,
+    /// Send a WebSocket ping, with what its pong will acknowledge.
+    Ping {
+        /// The last number that was written before it.
+        covers: u64,
+    },
     /// Close the socket.
     Close(CloseCode),
 }
@@ -113,10 +125,24 @@ impl Step<'_> {
 pub enum Mail {
     /// A message for this peer.
     Signal(Signal),
+    /// What a former session had written and the client did not get, with its number.
+    Again(u64, Written),
+    /// This session had been given up for lost by other nodes and has a new place.
+    Moved {
+        /// The place.
+        place: u64,
+        /// Everyone else.
+        members: Vec<Member>,
+    },
     /// Another peer took its place.
     Joined(Member),
     /// Another peer gave up its place.
-    Left(PeerId),
+    Left {
+        /// Who.
+        peer: PeerId,
+        /// When, in the order of places.
+        at: u64,
+    },
     /// Another peer lost its right.
     Revoked(PeerId),
     /// This peer's own standing changed.
@@ -171,6 +197,41 @@ pub struct Session {
     /// When a ping went out that nothing answered yet.
     pinged: Option<Instant>,
     ping_after: Duration,
+    replay: Replay,
+    unanswered: Unanswered,
+}
+
+/// What a session takes over from the one that it resumes.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// What the client can do.
+    pub capabilities: Capabilities,
+    /// The place that it has.
+    pub place: u64,
+    /// The next number.
+    pub next_seq: u64,
+}
+
+/// What the driver offers with a list.
+#[derive(Debug, Default)]
+pub struct Offers {
+    /// ICE servers, for clients that asked for them.
+    pub ice_servers: Option<Arc<Vec<IceServer>>>,
+    /// How to resume, for clients that asked for it.
+    pub resume: Option<ResumeOffer>,
+}
+
+/// What is left of a session that ended.
+#[derive(Debug)]
+pub struct Remains {
+    /// What the client could do.
+    pub capabilities: Capabilities,
+    /// The place that it had, if it was listed.
+    pub place: Option<u64>,
+    /// What was written and not acknowledged.
+    pub replay: Replay,
+    /// What it sent and has no answer for.
+    pub unanswered: Unanswered,
 }
 
 impl Session {
@@ -187,6 +248,8 @@ impl Session {
             opened: now,
             last_seen: now,
             pinged: None,
+            replay: Replay::default(),
+            unanswered: Unanswered::default(),
             ping_after: limits.ping_interval.mul_f32(0.75 + ping_phase / 2.0),
         }
     }
@@ -209,6 +272,26 @@ impl Session {
     /// Whether the peer is listed to others.
     pub fn is_placed(&self) -> bool {
         matches!(self.phase, Phase::Placed(_))
+    }
+
+    /// The place in the order of registrations, if it is listed.
+    pub fn place(&self) -> Option<u64> {
+        if let Phase::Placed(place) = self.phase { Some(place) } else { None }
+    }
+
+    /// Whether the session may go on after its connection is lost.
+    pub fn is_resumable(&self) -> bool {
+        self.is_placed() && self.has(Capabilities::RESUME) && self.peer.right.is_approved()
+    }
+
+    /// Ends the session and answers what is left of it.
+    pub fn into_remains(self) -> Remains {
+        Remains {
+            capabilities: self.capabilities.unwrap_or_default(),
+            place: self.place(),
+            replay: self.replay,
+            unanswered: self.unanswered,
+        }
     }
 
     /// A message from the client.
@@ -234,6 +317,7 @@ impl Session {
             };
         }
         match envelope.message {
+            ClientMessage::Resume { token, received } => self.resume(token, received),
             ClientMessage::Register(capabilities) => self.register(capabilities),
             ClientMessage::Directed(directed) => self.directed(directed, authority, limits, now),
             ClientMessage::Ping { payload } => {
@@ -276,41 +360,57 @@ impl Session {
         }
     }
 
+    fn resume<'a>(&mut self, token: Cow<'a, str>, received: Option<u64>) -> Step<'a> {
+        if self.phase != Phase::Connected {
+            return Step {
+                effect: self.error("resume_too_late", "resume comes first, before register"),
+                outcome: Outcome::Ignored,
+            };
+        }
+        Step { effect: Effect::Resume { token, received }, outcome: Outcome::Accepted }
+    }
+
+    /// The driver fetched what a former session left: this one goes on in its place.
+    pub fn on_resumed(&mut self, inheritance: Inheritance) {
+        self.capabilities = Some(inheritance.capabilities);
+        self.phase = Phase::Placed(inheritance.place);
+        self.replay = Replay::from(inheritance.next_seq);
+    }
+
+    /// A message left for another node and the sender wants to hear of it; after `give_up` nobody will answer any more.
+    pub fn on_sent_away<'a>(&mut self, id: Box<str>, target: Box<str>, give_up: Instant) -> Effect<'a> {
+        match self.unanswered.sent(id, target, give_up) {
+            Some(evicted) => self.tell(evicted),
+            None => Effect::None,
+        }
+    }
+
     fn register(&mut self, asked: Option<Capabilities>) -> Step<'static> {
         self.capabilities = asked.or(self.capabilities);
         if self.peer.right.is_approved() {
             return Step { effect: Effect::Place, outcome: Outcome::Accepted };
         }
         self.phase = Phase::Waiting;
-        Step { effect: Effect::Send(self.list(vec![], 0, None)), outcome: Outcome::Accepted }
+        Step { effect: Effect::Send(self.list(vec![], 0, Offers::default())), outcome: Outcome::Accepted }
     }
 
     /// The driver took (or looked up) this session's place: `members` are those that it may be shown.
     ///
     /// On the first registration these hold only who came before, so that of any two peers exactly one gets the
     /// other in its first list (DESIGN G9); on a later one they hold everyone.
-    pub fn on_placed(
-        &mut self,
-        place: u64,
-        members: Vec<Member>,
-        ice_servers: Option<Arc<Vec<IceServer>>>,
-    ) -> ServerMessage {
+    pub fn on_placed(&mut self, place: u64, members: Vec<Member>, offers: Offers) -> ServerMessage {
         self.phase = Phase::Placed(place);
-        self.list(members, place, ice_servers)
+        self.list(members, place, offers)
     }
 
-    fn list(
-        &self,
-        peers: Vec<Member>,
-        place: u64,
-        ice_servers: Option<Arc<Vec<IceServer>>>,
-    ) -> ServerMessage {
+    fn list(&self, peers: Vec<Member>, place: u64, offers: Offers) -> ServerMessage {
         let welcome = self.capabilities.map(|granted| {
             Box::new(Welcome {
                 granted,
                 epoch: self.epoch,
                 place,
-                ice_servers: ice_servers.filter(|_| granted.has(Capabilities::ICE)),
+                ice_servers: offers.ice_servers.filter(|_| granted.has(Capabilities::ICE)),
+                resume: offers.resume.filter(|_| granted.has(Capabilities::RESUME)),
             })
         });
         ServerMessage::PeerList { peers, welcome }
@@ -355,7 +455,7 @@ impl Session {
         Step { effect: Effect::Relay { target, signal }, outcome: Outcome::Relayed }
     }
 
-    fn refuse<'a>(&self, directed: &Directed<'_>, reason: Undeliverable) -> Step<'a> {
+    fn refuse<'a>(&mut self, directed: &Directed<'_>, reason: Undeliverable) -> Step<'a> {
         let receipt = Receipt {
             id: directed.id.as_deref().map(Box::from),
             target: Box::from(directed.target.as_deref().unwrap_or_default()),
@@ -365,11 +465,22 @@ impl Session {
     }
 
     /// What became of a message of this session, told to clients that asked for feedback.
-    pub fn on_receipt<'a>(&self, receipt: Receipt) -> Effect<'a> {
+    pub fn on_receipt<'a>(&mut self, receipt: Receipt) -> Effect<'a> {
+        self.unanswered.answered(&receipt);
+        self.tell(receipt)
+    }
+
+    fn tell<'a>(&mut self, receipt: Receipt) -> Effect<'a> {
         if !self.has(Capabilities::FEEDBACK) {
             return Effect::None;
         }
-        Effect::Send(ServerMessage::Receipt(receipt))
+        let seq = self.number(|| Written::Receipt(receipt.clone()));
+        Effect::Send(ServerMessage::Receipt { receipt, seq })
+    }
+
+    /// Numbers what a client that may resume is about to be written.
+    fn number(&mut self, written: impl FnOnce() -> Written) -> Option<u64> {
+        (self.is_placed() && self.has(Capabilities::RESUME)).then(|| self.replay.push(written()))
     }
 
     fn error<'a>(&self, code: &'static str, message: impl Into<String>) -> Effect<'a> {
@@ -383,17 +494,23 @@ impl Session {
     pub fn on_mail(&mut self, mail: Mail, authority: &Authority, now: Instant) -> Step<'static> {
         let effect = match mail {
             Mail::Signal(signal) => return self.deliver(signal, authority, now),
+            Mail::Again(seq, written) => return self.again(seq, written, authority, now),
+            Mail::Moved { place, members } if self.is_placed() => {
+                Effect::Send(self.on_placed(place, members, Offers::default()))
+            }
             Mail::StandingChanged => {
                 return Step { effect: self.standing_changed(), outcome: Outcome::Accepted };
             }
             Mail::Receipt(receipt) => self.on_receipt(receipt),
-            // Whoever took its place before this session did is in its first list already (DESIGN G9).
-            Mail::Joined(member) if self.precedes(&member) => Effect::None,
+            // What happened before this session took its place is in its first list already (DESIGN G9).
+            Mail::Joined(Member { place: at, .. }) | Mail::Left { at, .. } if self.is_later_than(at) => {
+                Effect::None
+            }
             Mail::Joined(member) => self.event(|session| ServerMessage::PeerJoined {
                 role: session.role_towards(&member),
                 peer: member.peer,
             }),
-            Mail::Left(peer) => self.event(|_| ServerMessage::PeerLeft { peer }),
+            Mail::Left { peer, .. } => self.event(|_| ServerMessage::PeerLeft { peer }),
             Mail::Revoked(peer) => self.event(|_| ServerMessage::PeerRevoked { peer }),
             Mail::IceServers(servers) if self.has(Capabilities::ICE) && self.is_placed() => {
                 Effect::Send(ServerMessage::IceServers(servers))
@@ -401,12 +518,12 @@ impl Session {
             Mail::GoAway { reconnect_after_ms, deadline_ms } if self.has(Capabilities::GOAWAY) => {
                 Effect::Send(ServerMessage::GoAway { reconnect_after_ms, deadline_ms })
             }
-            Mail::IceServers(_) | Mail::GoAway { .. } => Effect::None,
+            Mail::IceServers(_) | Mail::GoAway { .. } | Mail::Moved { .. } => Effect::None,
         };
         Step { effect, outcome: Outcome::Accepted }
     }
 
-    fn deliver(&self, signal: Signal, authority: &Authority, now: Instant) -> Step<'static> {
+    fn deliver(&mut self, signal: Signal, authority: &Authority, now: Instant) -> Step<'static> {
         if !self.is_placed() {
             return Step {
                 effect: Effect::Return(signal),
@@ -414,9 +531,30 @@ impl Session {
             };
         }
         match authority.may_relay(&signal.from.right, &self.peer.right, now) {
-            Ok(()) => Step { effect: Effect::Send(ServerMessage::Signal(signal)), outcome: Outcome::Relayed },
+            Ok(()) => {
+                let seq = self.number(|| Written::Signal(signal.clone()));
+                Step {
+                    effect: Effect::Send(ServerMessage::Signal { signal, seq }),
+                    outcome: Outcome::Relayed,
+                }
+            }
             Err(denial) => Step { effect: Effect::Return(signal), outcome: Outcome::Denied(denial) },
         }
+    }
+
+    /// Writes again what a former session wrote, after a new check: its sender has heard that it arrived.
+    fn again(&mut self, seq: u64, written: Written, authority: &Authority, now: Instant) -> Step<'static> {
+        if let Written::Signal(signal) = &written
+            && let Err(denial) = authority.may_relay(&signal.from.right, &self.peer.right, now)
+        {
+            return Step::quiet(Outcome::Denied(denial));
+        }
+        self.replay.keep(seq, written.clone());
+        let message = match written {
+            Written::Signal(signal) => ServerMessage::Signal { signal, seq: Some(seq) },
+            Written::Receipt(receipt) => ServerMessage::Receipt { receipt, seq: Some(seq) },
+        };
+        Step { effect: Effect::Send(message), outcome: Outcome::Relayed }
     }
 
     /// Events are for those who may see others.
@@ -428,8 +566,8 @@ impl Session {
         }
     }
 
-    fn precedes(&self, other: &Member) -> bool {
-        matches!(self.phase, Phase::Placed(mine) if other.place < mine)
+    fn is_later_than(&self, place: u64) -> bool {
+        matches!(self.phase, Phase::Placed(mine) if place < mine)
     }
 
     fn role_towards(&self, other: &Member) -> Option<Role> {
@@ -467,6 +605,32 @@ impl Session {
         self.pinged = None;
     }
 
+    /// Everything that was handed out for writing so far has been written.
+    pub fn on_written(&mut self) {
+        self.replay.confirm();
+    }
+
+    /// The client answered a ping that said `covers`: it has everything up to there.
+    pub fn on_pong(&mut self, covers: u64) {
+        self.replay.acknowledge(covers);
+    }
+
+    /// A ping, if so much was written that the client should show that it has it.
+    pub fn ask_for_sign<'a>(&mut self, now: Instant) -> Effect<'a> {
+        if self.replay.is_filling() && self.pinged.is_none() { self.ping(now) } else { Effect::None }
+    }
+
+    fn ping<'a>(&mut self, now: Instant) -> Effect<'a> {
+        self.pinged = Some(now);
+        Effect::Ping { covers: self.replay.last() }
+    }
+
+    /// The next message of which nobody answered in time.
+    pub fn overdue(&mut self, now: Instant) -> Option<Effect<'static>> {
+        let expired = self.unanswered.overdue(now)?;
+        Some(self.tell(expired))
+    }
+
     /// A deadline may have passed.
     pub fn on_tick(&mut self, limits: &Limits, now: Instant) -> Effect<'static> {
         if self.phase == Phase::Connected && now >= self.opened + limits.register_deadline {
@@ -477,8 +641,7 @@ impl Session {
             return Effect::Close(CloseCode::Deadline);
         }
         if self.pinged.is_none() && now >= self.last_seen + self.ping_after {
-            self.pinged = Some(now);
-            return Effect::Ping;
+            return self.ping(now);
         }
         Effect::None
     }
@@ -489,6 +652,7 @@ impl Session {
             Some(pinged) => pinged + limits.pong_deadline,
             None => self.last_seen + self.ping_after,
         };
+        let alive = self.unanswered.next_deadline().map_or(alive, |deadline| alive.min(deadline));
         match self.phase {
             Phase::Connected => alive.min(self.opened + limits.register_deadline),
             Phase::Waiting | Phase::Placed(_) => alive,

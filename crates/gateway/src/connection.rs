@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use heliograph_bus::{BusError, Destination, Parcel, Visit};
+use heliograph_bus::{BusError, Claim, Destination, Estate, Parcel, Place, Sent, TakeOver, Visit};
 use heliograph_core::authority::Standing;
 use heliograph_core::close::CloseCode;
-use heliograph_core::id::PeerId;
+use heliograph_core::limits;
 use heliograph_core::message::{
-    Capabilities, ClientMessage, Envelope, Member, Receipt, ServerMessage, Signal, Undeliverable,
+    Capabilities, ClientMessage, Envelope, Receipt, Resumed, ServerMessage, Signal, Undeliverable,
 };
-use heliograph_core::session::{Effect, Mail, Opening, Outcome, Session, Step};
+use heliograph_core::session::{Effect, Inheritance, Mail, Offers, Opening, Outcome, Session, Step};
+use heliograph_core::stage::Stage;
 use heliograph_wire::Dialect;
 use rand::RngExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -28,6 +29,8 @@ use crate::directory::{Handle, Space};
 use crate::gateway::{Gateway, unix_millis};
 use crate::metrics::{MessageKind, Side};
 use crate::outbox::Batch;
+use crate::relay::Relayed;
+use crate::resume;
 
 /// Eagerly allocated per socket. A usual signaling message and its header fit; longer ones get room as announced.
 const READ_BUFFER: usize = 2 * 1024;
@@ -39,6 +42,10 @@ const TURN_BYTES: usize = 64 * 1024;
 /// that it reads our close frame and not a reset.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 8 * 1024 * 1024;
+
+/// Codes with which a client says that it does not come back: a page that closes, or one that says nothing at all
+/// (RFC 6455 §7.4.1).
+const GONE_FOR_GOOD: [u16; 3] = [1000, 1001, 1005];
 
 /// The library's settings for a server socket.
 pub(crate) fn websocket_config(max_message_bytes: usize) -> WebSocketConfig {
@@ -55,20 +62,42 @@ pub(crate) fn websocket_config(max_message_bytes: usize) -> WebSocketConfig {
 enum End {
     /// We close, with this code.
     Close(CloseCode),
-    /// The client closed properly.
-    ByClient,
+    /// The client closed properly; with a code that says that it may come back, or without one.
+    ByClient {
+        /// Whether it may.
+        may_return: bool,
+    },
     /// The connection broke.
     Lost,
     /// The client did not read, and was cut off in the middle of a frame.
     Stalled,
 }
 
+impl End {
+    /// Whether the client may come back for what was not written to it yet.
+    fn may_be_resumed(self) -> bool {
+        match self {
+            Self::Lost | Self::Stalled => true,
+            Self::ByClient { may_return } => may_return,
+            Self::Close(code) => matches!(
+                code,
+                CloseCode::Superseded
+                    | CloseCode::ServiceRestart
+                    | CloseCode::Deadline
+                    | CloseCode::SlowConsumer
+                    | CloseCode::Unavailable
+            ),
+        }
+    }
+}
+
 /// What has to wait for others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Cold {
     Place,
     Unplace,
     Health,
+    Resume { token: Box<str>, received: Option<u64> },
 }
 
 /// What a client's frame leads to on its own socket.
@@ -82,7 +111,9 @@ struct Answer {
 #[derive(Default)]
 struct Turn {
     frames: Vec<u8>,
-    /// The messages of other peers among the frames.
+    /// How many messages of the protocol are among the frames.
+    written: usize,
+    /// The messages of other peers among them.
     signals: Vec<Signal>,
     cold: Option<Cold>,
 }
@@ -94,6 +125,8 @@ pub(crate) struct Connection<S> {
     handle: Arc<Handle>,
     space: Arc<Space>,
     gateway: Arc<Gateway>,
+    /// What was taken from the outbox and not written when the session ended.
+    unwritten: VecDeque<Mail>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -104,6 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         peer: Arc<heliograph_core::message::Peer>,
         dialect: Dialect,
     ) -> Result<Box<Self>, (WebSocketStream<S>, BusError)> {
+        let in_order = gateway.turnstile(&peer.id).await;
         let visit = Visit { since_unix_ms: unix_millis(), dialect: dialect.as_str().into() };
         let claim = match gateway.link.presence.claim(&peer.mesh, &peer.id, visit).await {
             Ok(claim) => claim,
@@ -117,30 +151,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             ping_phase: rand::rng().random(),
         };
         let session = Session::new(opening, &gateway.config.limits);
-        let handle = Arc::new(Handle::new(peer, claim.epoch, dialect));
-        if let Some(older) = space.insert(Arc::clone(&handle)) {
-            older.outbox.close(CloseCode::Superseded); // it may be `handle` itself: then a newer one is there
-        }
+        let handle = admit(&gateway, &space, peer, &claim, dialect);
         gateway.live.fetch_add(1, Ordering::Relaxed);
         gateway.metrics.sessions.with_label_values(&[dialect.as_str()]).inc();
         gateway.metrics.sessions_total.with_label_values(&[dialect.as_str()]).inc();
-        let mut connection = Self { socket, session, handle, space, gateway };
-        if claim.displaced {
-            connection.announce_left(); // by the one that comes: so that it precedes the news of its own place
-        }
+        let opened = subscribe(&gateway, &handle).await;
+        drop(in_order);
+        let unwritten = VecDeque::new();
+        let mut connection = Self { socket, session, handle, space, gateway, unwritten };
         connection.schedule();
-        if let Err(error) = connection.subscribe().await {
-            connection.leave(CloseCode::Unavailable).await;
+        if let Err(error) = opened {
+            connection.end_session();
+            connection.leave().await;
             return Err((connection.socket, error));
         }
+        connection.gateway.presence_changed();
         Ok(Box::new(connection))
-    }
-
-    /// What is sent to this peer and to its mesh has to reach this node before anybody is told of it.
-    async fn subscribe(&self) -> Result<(), BusError> {
-        let peer = self.session.peer();
-        self.gateway.link.bus.subscribe(Destination::Mesh(peer.mesh.clone())).await?;
-        self.gateway.link.bus.subscribe(Destination::Peer(peer.mesh.clone(), peer.id.clone())).await
     }
 
     /// Serves the socket to its end. The actor is boxed: a future that takes it by value would hold it twice.
@@ -183,8 +209,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let problem = "binary frames are not part of this protocol, send text".to_owned();
                 self.on_malformed(problem, now)
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(Answer::default()),
-            Some(Ok(Message::Close(_))) => Err(End::ByClient),
+            Some(Ok(Message::Pong(payload))) => {
+                if let Ok(covers) = <[u8; 8]>::try_from(&payload[..]) {
+                    self.session.on_pong(u64::from_be_bytes(covers));
+                }
+                Ok(Answer::default())
+            }
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => Ok(Answer::default()),
+            Some(Ok(Message::Close(frame))) => {
+                let code = frame.map_or(1005, |frame| frame.code.into());
+                Err(End::ByClient { may_return: !GONE_FOR_GOOD.contains(&code) })
+            }
             Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => {
                 Err(End::Close(CloseCode::TooLarge))
             }
@@ -225,14 +260,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let _span =
             tracing::trace_span!(target: "heliograph::relay", "relay", kind = kind.as_str()).entered();
         let id = signal.id.clone();
-        let Err(reason) = self.gateway.relay(&self.space, target, signal) else {
-            self.count(kind, Outcome::Relayed);
-            return Ok(Answer::default());
+        let answered = signal.receipt;
+        let effect = match self.gateway.relay(&self.space, target, signal) {
+            Ok(way) => {
+                self.count(kind, Outcome::Relayed);
+                match (way, id) {
+                    (Relayed::Away, Some(id)) if answered => self.sent_away(id, target),
+                    _ => return Ok(Answer::default()),
+                }
+            }
+            Err(reason) => {
+                self.count(kind, Outcome::Refused(reason));
+                self.session.on_receipt(Receipt { id, target: Box::from(target), failure: Some(reason) })
+            }
         };
-        self.count(kind, Outcome::Refused(reason));
-        let receipt = Receipt { id, target: Box::from(target), failure: Some(reason) };
-        let effect = self.session.on_receipt(receipt);
         self.sort(effect)
+    }
+
+    /// The other node answers for it; if it dies with the message, we do.
+    fn sent_away<'a>(&mut self, id: Box<str>, target: &str) -> Effect<'a> {
+        let give_up = Instant::now() + self.gateway.config.resume_window + limits::ANSWER_GRACE;
+        let effect = self.session.on_sent_away(id, Box::from(target), give_up);
+        self.schedule();
+        effect
     }
 
     fn count(&self, kind: MessageKind, outcome: Outcome) {
@@ -255,7 +305,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Effect::Pong { payload } => {
                 self.encode(&ServerMessage::Pong { payload, unix_ms: unix_millis() }, &mut answer.frames);
             }
-            Effect::Ping => append_frame(&mut answer.frames, OpCode::Control(Control::Ping), 0),
+            Effect::Ping { covers } => {
+                append_frame(&mut answer.frames, OpCode::Control(Control::Ping), 8);
+                answer.frames.extend_from_slice(&covers.to_be_bytes());
+            }
+            Effect::Resume { token, received } => {
+                answer.cold = Some(Cold::Resume { token: Box::from(&*token), received });
+            }
             Effect::Close(code) => return Err(End::Close(code)),
             Effect::Health => answer.cold = Some(Cold::Health),
             Effect::Place => answer.cold = Some(Cold::Place),
@@ -272,6 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Cold::Place => self.place().await,
             Cold::Unplace => self.unplace().await,
+            Cold::Resume { token, received } => self.resume(token, received).await,
         }
     }
 
@@ -279,28 +336,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// about those who come next follow the list, never precede it.
     async fn place(&mut self) -> Result<(), End> {
         let peer = Arc::clone(self.session.peer());
-        let first = !self.session.is_placed();
         let greeting = self.session.greeting();
-        self.handle.wants_events.store(self.session.has(Capabilities::EVENTS), Ordering::Relaxed);
-        self.handle.wants_ice.store(self.session.has(Capabilities::ICE), Ordering::Relaxed);
-        let placement =
-            match self.gateway.link.presence.place(&peer.mesh, &peer.id, self.session.epoch()).await {
-                Ok(placement) => placement,
-                Err(BusError::Superseded) => return Err(End::Close(CloseCode::Superseded)),
-                Err(BusError::Unavailable(reason)) => {
-                    tracing::warn!(reason, "presence unavailable, session sent away");
-                    return Err(End::Close(CloseCode::Unavailable));
-                }
-            };
-        let ice = self.session.has(Capabilities::ICE).then(|| self.gateway.ice_servers(&peer.id));
-        let list = self.session.on_placed(placement.place, placement.members, ice);
+        self.handle.note(&self.session);
+        let which = if self.session.is_placed() { Place::Same } else { Place::New };
+        let placed =
+            self.gateway.link.presence.place(&peer.mesh, &peer.id, self.session.epoch(), which).await;
+        let placement = match placed {
+            Ok(placement) => placement,
+            Err(BusError::Superseded) => return Err(End::Close(CloseCode::Superseded)),
+            Err(BusError::Unavailable(reason)) => {
+                tracing::warn!(reason, "presence unavailable");
+                return self.place_later().await;
+            }
+        };
+        self.handle.set_place(Some(placement.place));
+        let offers = self.offers();
+        let list = self.session.on_placed(placement.place, placement.members, offers);
+        self.handle.outbox.release();
         self.schedule();
-        if first {
-            let member = Member { peer: peer.id.clone(), place: placement.place };
-            let _in_order = self.space.news();
-            self.handle.announced.store(true, Ordering::Relaxed);
-            self.gateway.announce(&self.space, &peer.id, Parcel::Joined(member));
-        }
         // The right may have gone while the place was taken: then the list is not sent, and `StandingChanged`
         // (queued behind this) takes the place away.
         if !peer.right.is_approved() {
@@ -312,12 +365,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Without presence nobody can be listed. A session that has its place keeps it, and its socket.
+    async fn place_later(&mut self) -> Result<(), End> {
+        if !self.session.is_placed() {
+            return Err(End::Close(CloseCode::Unavailable));
+        }
+        if !self.session.has(Capabilities::FEEDBACK) {
+            return Ok(());
+        }
+        let message = "other nodes cannot be reached now: register again later for a list".to_owned();
+        self.send(&[ServerMessage::Error { code: "bus_unavailable", message }]).await
+    }
+
+    fn offers(&self) -> Offers {
+        let Gateway { id, config, .. } = &*self.gateway;
+        let ice = self.session.has(Capabilities::ICE);
+        let resume = self.session.has(Capabilities::RESUME) && !config.resume_window.is_zero();
+        Offers {
+            ice_servers: ice.then(|| self.gateway.ice_servers(&self.handle.peer.id)),
+            resume: resume.then(|| self.handle.resume_offer(id, config.resume_window)),
+        }
+    }
+
     async fn unplace(&mut self) -> Result<(), End> {
         let peer = Arc::clone(self.session.peer());
-        match self.gateway.link.presence.unplace(&peer.mesh, &peer.id, self.session.epoch()).await {
-            Ok(true) => self.announce_left(),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "a revoked peer could not be unlisted yet"),
+        self.handle.set_place(None);
+        let presence = &self.gateway.link.presence;
+        if let Err(error) = presence.unplace(&peer.mesh, &peer.id, self.session.epoch()).await {
+            tracing::warn!(%error, "a revoked peer could not be unlisted yet");
         }
         match self.session.farewell() {
             Some(farewell) if peer.right.standing() == Standing::Revoked => self.send(&[farewell]).await,
@@ -325,27 +400,93 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Takes up a former session of this client, if what it left can be had.
+    async fn resume(&mut self, token: Box<str>, received: Option<u64>) -> Result<(), End> {
+        let peer = Arc::clone(self.session.peer());
+        let request = TakeOver {
+            mesh: peer.mesh.clone(),
+            peer: peer.id.clone(),
+            by: self.session.epoch(),
+            to: self.gateway.id.clone(),
+            token,
+            received,
+        };
+        let estate = self.gateway.fetch_estate(request).await;
+        match estate.filter(|estate| resume::is_sound(estate) && peer.right.is_approved()) {
+            Some(estate) => self.inherit(estate).await,
+            None => {
+                self.gateway.metrics.resumed("fresh");
+                self.send(&[ServerMessage::Resumed(Resumed::Fresh)]).await
+            }
+        }
+    }
+
+    /// Goes on where the former session was: what it had not written follows, each message checked again, in one turn
+    /// with the word that it does.
+    async fn inherit(&mut self, mut estate: Estate) -> Result<(), End> {
+        self.gateway.metrics.resumed("recovered");
+        let mut mail = resume::into_mail(&self.space, &mut estate);
+        let place = estate.place.unwrap_or_default();
+        let inheritance = Inheritance { capabilities: estate.capabilities, place, next_seq: estate.next_seq };
+        self.session.on_resumed(inheritance);
+        self.handle.goes_on_for(estate.first_epoch);
+        self.handle.set_place(estate.place);
+        self.handle.note(&self.session);
+        let now = Instant::now();
+        self.handle.begin_turn(self.gateway.nanos(now));
+        let whole = mail.len();
+        let mut turn = Turn::default();
+        while !mail.is_empty() {
+            self.collect(&mut mail, now, &mut turn, usize::MAX);
+        }
+        let written = turn.written;
+        let lost = estate.lost + (whole - written) as u64;
+        let mut frames = vec![];
+        self.encode(
+            &ServerMessage::Resumed(Resumed::Recovered { recovered: written as u64, lost }),
+            &mut frames,
+        );
+        frames.append(&mut turn.frames);
+        let result = self.write(frames).await;
+        self.handle.end_turn();
+        self.account(&turn.signals, result.is_ok());
+        result?;
+        for open in estate.unanswered {
+            let _never_evicts = self.sent_away(open.id, &open.target);
+        }
+        self.handle.outbox.release();
+        self.schedule();
+        Ok(())
+    }
+
     /// Works off what waited: in turns, each written at once.
     async fn on_batch(&mut self, batch: Batch) -> Result<(), End> {
         let Batch { mut mail, tick, close } = batch;
-        while !mail.is_empty() {
+        // What a newer session of the client may fetch is not written to this one any more.
+        let leaves = close == Some(CloseCode::Superseded) && self.session.is_resumable();
+        while !mail.is_empty() && !leaves {
             let result = self.turn(&mut mail).await;
             if result.is_err() {
-                for signal in mail.into_iter().filter_map(into_signal) {
-                    self.gateway.tell_sender(&signal, &self.handle.peer.id, Some(Undeliverable::Unavailable));
-                }
+                self.unwritten = mail;
                 return result;
             }
         }
+        self.unwritten = mail;
         if tick {
-            let effect = self.session.on_tick(&self.gateway.config.limits, Instant::now());
-            self.schedule();
-            let answer = self.sort(effect)?;
-            if !answer.frames.is_empty() {
-                self.write(answer.frames).await?;
-            }
+            self.on_tick().await?;
         }
         close.map_or(Ok(()), |code| Err(End::Close(code)))
+    }
+
+    async fn on_tick(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        let effect = self.session.on_tick(&self.gateway.config.limits, now);
+        let mut frames = self.sort(effect)?.frames;
+        while let Some(effect) = self.session.overdue(now) {
+            frames.append(&mut self.sort(effect)?.frames);
+        }
+        self.schedule();
+        if frames.is_empty() { Ok(()) } else { self.write(frames).await }
     }
 
     /// One turn of writing: every message is checked last before it is encoded, everything is written at the turn's
@@ -354,28 +495,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn turn(&mut self, mail: &mut VecDeque<Mail>) -> Result<(), End> {
         let now = Instant::now();
         self.handle.begin_turn(self.gateway.nanos(now));
-        let Turn { frames, signals, cold } = self.collect(mail, now);
-        let result = if frames.is_empty() { Ok(()) } else { self.write(frames).await };
+        let mut turn = Turn::default();
+        self.collect(mail, now, &mut turn, TURN_BYTES);
+        let asks = self.session.ask_for_sign(now);
+        turn.frames.append(&mut self.sort(asks)?.frames);
+        let result = if turn.frames.is_empty() { Ok(()) } else { self.write(turn.frames).await };
         self.handle.end_turn();
-        self.account(&signals, result.is_ok());
+        self.account(&turn.signals, result.is_ok());
         result?;
-        match cold {
+        match turn.cold {
             Some(cold) => Box::pin(self.carry_out(cold)).await,
             None => Ok(()),
         }
     }
 
     /// Checks and encodes until the turn is full, or something has to be waited for.
-    fn collect(&mut self, mail: &mut VecDeque<Mail>, now: Instant) -> Turn {
-        let mut turn = Turn::default();
-        while turn.frames.len() < TURN_BYTES
+    fn collect(&mut self, mail: &mut VecDeque<Mail>, now: Instant, turn: &mut Turn, full: usize) {
+        while turn.frames.len() < full
             && let Some(next) = mail.pop_front()
         {
             let Step { effect, outcome } = self.session.on_mail(next, &self.gateway.authority, now);
             match effect {
                 Effect::Send(message) => {
                     self.encode(&message, &mut turn.frames);
-                    if let ServerMessage::Signal(signal) = message {
+                    turn.written += 1;
+                    if let ServerMessage::Signal { signal, .. } = message {
                         turn.signals.push(signal);
                     }
                 }
@@ -385,16 +529,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 // The others answer clients and ticks, never mail.
                 Effect::None
                 | Effect::Relay { .. }
+                | Effect::Resume { .. }
                 | Effect::Pong { .. }
                 | Effect::Health
-                | Effect::Ping
+                | Effect::Ping { .. }
                 | Effect::Close(_) => {}
             }
             if turn.cold.is_some() {
                 break;
             }
         }
-        turn
     }
 
     fn refused_here(&self, signal: &Signal, outcome: Outcome) {
@@ -410,7 +554,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Times and receipts of what was written, or not.
-    fn account(&self, signals: &[Signal], arrived: bool) {
+    fn account(&mut self, signals: &[Signal], arrived: bool) {
+        if arrived {
+            self.session.on_written();
+        } else if self.session.is_resumable() {
+            return; // the client says what it got when it comes back, and senders hear then
+        }
         if signals.is_empty() {
             return;
         }
@@ -474,62 +623,104 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn finish(mut self: Box<Self>, end: End) {
         let (code, on_wire) = match end {
-            End::Close(code) => (code, code.code()),
-            End::ByClient => (CloseCode::Normal, 1000),
-            End::Lost => (CloseCode::Normal, 1006),
-            End::Stalled => (CloseCode::SlowConsumer, CloseCode::SlowConsumer.code()),
+            End::Close(code) => (Some(code), code.code()),
+            End::ByClient { .. } => (None, 1000),
+            End::Lost => (None, 1006),
+            End::Stalled => (None, CloseCode::SlowConsumer.code()),
         };
-        self.leave(code).await;
+        self.end_session();
         self.gateway.metrics.closed(on_wire);
         tracing::debug!(peer = %self.handle.peer.id, ?end, "session ended");
-        match end {
-            End::Close(code) => close(self.socket, code).await,
+        let passed = self.handle.stage.get() == Stage::Passed;
+        let resumable = self.handle.resumable.get().is_some() && self.session.is_resumable();
+        let mut socket = if resumable && (passed || end.may_be_resumed()) && self.gateway.may_park() {
+            self.park().await
+        } else {
+            self.leave().await;
+            self.socket
+        };
+        match (end, code) {
+            (_, Some(code)) => close(socket, code).await,
             // Its close frame is answered by the flush; nothing of it comes after.
-            End::ByClient => drop(tokio::time::timeout(LINGER, self.socket.flush()).await),
-            End::Lost | End::Stalled => {}
+            (End::ByClient { .. }, None) => drop(tokio::time::timeout(LINGER, socket.flush()).await),
+            (End::Lost | End::Stalled | End::Close(_), None) => {}
         }
     }
 
-    /// Takes the session out of directory and presence, and tells senders of what was still queued.
-    async fn leave(&mut self, code: CloseCode) {
-        for signal in self.handle.outbox.finish(code).into_iter().filter_map(into_signal) {
-            self.gateway.tell_sender(&signal, &self.handle.peer.id, Some(Undeliverable::Unavailable));
-        }
-        let peer = Arc::clone(self.session.peer());
-        let nobody_here = self.space.remove(&self.handle);
+    /// The socket is as good as closed.
+    fn end_session(&mut self) {
         self.gateway.live.fetch_sub(1, Ordering::Relaxed);
         self.gateway.metrics.sessions.with_label_values(&[self.handle.dialect.as_str()]).dec();
-        match self.gateway.link.presence.release(&peer.mesh, &peer.id, self.session.epoch()).await {
-            Ok(true) => self.announce_left(),
-            Ok(false) => {} // never placed, or a newer session took over and told it
-            Err(error) => {
-                tracing::warn!(%error, "a session's presence could not be released; it will expire");
-            }
-        }
-        if nobody_here {
-            self.unsubscribe(&peer.mesh, &peer.id).await;
-        }
     }
 
-    fn announce_left(&self) {
-        let peer = &self.handle.peer.id;
-        let _in_order = self.space.news();
-        let newer = self.space.session(peer.as_str()).filter(|session| session.epoch > self.handle.epoch);
-        if newer.is_some_and(|session| session.announced.load(Ordering::Relaxed)) {
-            return; // it came back before this was told: it is there
+    /// Keeps the session for its client to come back.
+    async fn park(self: Box<Self>) -> WebSocketStream<S> {
+        let Self { socket, session, handle, gateway, unwritten, .. } = *self;
+        gateway.park(&handle, session.into_remains(), unwritten);
+        let peer = &handle.peer;
+        if let Err(error) = gateway.link.presence.hide(&peer.mesh, &peer.id, handle.epoch).await {
+            tracing::debug!(%error, "a session whose client is away is still listed");
         }
-        self.gateway.announce(&self.space, peer, Parcel::Left(peer.clone()));
+        gateway.presence_changed();
+        socket
     }
 
-    async fn unsubscribe(&self, mesh: &heliograph_core::id::MeshName, peer: &PeerId) {
-        let destination = Destination::Peer(mesh.clone(), peer.clone());
-        self.gateway.link.bus.unsubscribe(&destination).await;
-        // A newer session may have come in between, and its subscription gone with ours.
-        if self.space.session(peer.as_str()).is_some()
-            && let Err(error) = self.gateway.link.bus.subscribe(destination).await
-        {
-            tracing::warn!(%error, "a subscription could not be renewed");
+    /// Ends the session for good, and tells senders of what was still queued.
+    async fn leave(&mut self) {
+        self.handle.stage.change(|stage| if stage == Stage::Passed { stage } else { Stage::Over });
+        let queued = std::mem::take(&mut self.unwritten).into_iter().chain(self.handle.outbox.finish());
+        for signal in queued.filter_map(into_signal) {
+            self.gateway.tell_sender(&signal, &self.handle.peer.id, Some(Undeliverable::Unavailable));
         }
+        self.gateway.depart(&self.handle).await;
+    }
+}
+
+/// Makes the handle of a new session the newest of its peer here, and ends an older one.
+fn admit(
+    gateway: &Gateway,
+    space: &Space,
+    peer: Arc<heliograph_core::message::Peer>,
+    claim: &Claim,
+    dialect: Dialect,
+) -> Arc<Handle> {
+    let elsewhere = claim.previous.as_ref().is_some_and(|previous| previous.gateway != gateway.id);
+    let stage = if elsewhere { Stage::Awaiting } else { Stage::Live };
+    let handle = Arc::new(Handle::new(peer, claim.epoch, dialect, stage));
+    if claim.previous.as_ref().is_some_and(|previous| previous.place.is_some()) {
+        // What is sent to the peer now waits until the client says whether it resumes.
+        handle.outbox.hold();
+    }
+    let Some(older) = space.insert(Arc::clone(&handle)) else { return handle };
+    if Arc::ptr_eq(&older, &handle) {
+        older.outbox.close(CloseCode::Superseded); // a newer one is there already
+        return handle;
+    }
+    if elsewhere {
+        older.outbox.close(CloseCode::Superseded); // its fence comes, or came, by the bus
+    } else {
+        gateway.pass(&older);
+    }
+    if let Some(forgotten) = space.set_former(older) {
+        gateway.give_up(forgotten, Undeliverable::Unavailable);
+    }
+    handle
+}
+
+/// What is sent to this peer and to its mesh has to reach this node before anybody is told of it, and before the fence.
+async fn subscribe(gateway: &Gateway, handle: &Handle) -> Result<(), BusError> {
+    let bus = &gateway.link.bus;
+    let (mesh, peer) = (&handle.peer.mesh, &handle.peer.id);
+    let mine = Destination::Peer(mesh.clone(), peer.clone());
+    let (news, mail) =
+        tokio::join!(bus.subscribe(Destination::Mesh(mesh.clone())), bus.subscribe(mine.clone()));
+    news.and(mail)?;
+    if handle.stage.get() != Stage::Awaiting {
+        return Ok(());
+    }
+    match bus.send(mine, Parcel::Superseded { by: handle.epoch }) {
+        Sent::Queued | Sent::Offline => Ok(()),
+        Sent::Full | Sent::Down => Err(BusError::Unavailable("the bus takes nothing now".to_owned())),
     }
 }
 
@@ -540,6 +731,7 @@ fn kind_of(envelope: &Envelope<'_>) -> MessageKind {
         ClientMessage::Ping { .. } => MessageKind::Ping,
         ClientMessage::MeshHealth => MessageKind::MeshHealth,
         ClientMessage::Heartbeat => MessageKind::Heartbeat,
+        ClientMessage::Resume { .. } => MessageKind::Resume,
         ClientMessage::Unknown { .. } | ClientMessage::Authenticate { .. } => MessageKind::Unknown,
     }
 }

@@ -2,16 +2,22 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
 use heliograph_core::close::CloseCode;
 use heliograph_core::id::{Epoch, MeshName, PeerId};
-use heliograph_core::message::Peer;
+use heliograph_core::message::{Capabilities, Peer};
+use heliograph_core::session::Session;
+use heliograph_core::stage::{Arrival, AtomicStage, Stage};
 use heliograph_wire::Dialect;
 
+use crate::gateway::unix_millis;
 use crate::outbox::Outbox;
+use crate::resume::Resumable;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -27,13 +33,21 @@ pub(crate) struct Handle {
     pub(crate) peer: Arc<Peer>,
     pub(crate) epoch: Epoch,
     pub(crate) dialect: Dialect,
+    pub(crate) since_unix_ms: u64,
     pub(crate) outbox: Outbox,
-    /// Whether its place was announced. Written under [`Space::news`].
-    pub(crate) announced: AtomicBool,
+    pub(crate) stage: AtomicStage,
+    /// The first session in the chain of resumptions that led here: receipts for any since then are for this one.
+    first_epoch: AtomicU64,
+    /// Its place in the order of registrations; 0: none.
+    place: AtomicU64,
+    /// Set for a client that may resume.
+    pub(crate) resumable: OnceLock<Box<Resumable>>,
     /// Whether the client asked for events, so that others are not woken for nothing.
     pub(crate) wants_events: AtomicBool,
     /// Whether the client asked for ICE servers, which expire.
     pub(crate) wants_ice: AtomicBool,
+    /// Whether the client asked for a word before its socket is closed.
+    pub(crate) wants_goaway: AtomicBool,
     /// Nanoseconds on the gateway's clock since which a write turn is in progress; 0: none.
     writing_since: AtomicU64,
     /// Nanoseconds on the gateway's clock at which the session's deadlines should be looked at.
@@ -41,18 +55,58 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(peer: Arc<Peer>, epoch: Epoch, dialect: Dialect) -> Self {
+    pub(crate) fn new(peer: Arc<Peer>, epoch: Epoch, dialect: Dialect, stage: Stage) -> Self {
         Self {
             peer,
             epoch,
             dialect,
+            since_unix_ms: unix_millis(),
             outbox: Outbox::default(),
-            announced: AtomicBool::new(false),
+            stage: AtomicStage::new(stage),
+            first_epoch: AtomicU64::new(epoch.0),
+            place: AtomicU64::new(0),
+            resumable: OnceLock::new(),
+            wants_goaway: AtomicBool::new(false),
             wants_events: AtomicBool::new(false),
             wants_ice: AtomicBool::new(false),
             writing_since: AtomicU64::new(0),
             next_due: AtomicU64::new(0),
         }
+    }
+
+    /// Whether a receipt for a message that was sent in `epoch` is for this session.
+    pub(crate) fn accepts(&self, epoch: Epoch) -> bool {
+        (self.first_epoch.load(Ordering::Relaxed)..=self.epoch.0).contains(&epoch.0)
+    }
+
+    /// The first session in the chain of resumptions that led here.
+    pub(crate) fn first_epoch(&self) -> Epoch {
+        Epoch(self.first_epoch.load(Ordering::Relaxed))
+    }
+
+    /// This session goes on for those since `first`.
+    pub(crate) fn goes_on_for(&self, first: Epoch) {
+        self.first_epoch.fetch_min(first.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn place(&self) -> Option<u64> {
+        Some(self.place.load(Ordering::Relaxed)).filter(|&place| place != 0)
+    }
+
+    pub(crate) fn set_place(&self, place: Option<u64>) {
+        self.place.store(place.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Whether its client is away.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.stage.get() == Stage::Parked
+    }
+
+    /// Takes over what the client asked for when it registered.
+    pub(crate) fn note(&self, session: &Session) {
+        self.wants_events.store(session.has(Capabilities::EVENTS), Ordering::Relaxed);
+        self.wants_ice.store(session.has(Capabilities::ICE), Ordering::Relaxed);
+        self.wants_goaway.store(session.has(Capabilities::GOAWAY), Ordering::Relaxed);
     }
 
     /// Marks the start of a turn: [`Directory::settle`] waits for the checks of rights that follow.
@@ -78,8 +132,9 @@ impl Handle {
 pub(crate) struct Space {
     pub(crate) mesh: MeshName,
     sessions: RwLock<Map<PeerId, Arc<Handle>>>,
+    /// Older sessions that have something left for their newer ones.
+    former: Mutex<Map<PeerId, Arc<Handle>>>,
     peers: Mutex<Map<PeerId, Weak<Peer>>>,
-    news: Mutex<()>,
 }
 
 // Every critical section below leaves its map consistent at each step, so a poisoned lock is still good.
@@ -97,7 +152,7 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 impl Space {
     fn new(mesh: MeshName) -> Self {
-        Self { mesh, sessions: RwLock::default(), peers: Mutex::default(), news: Mutex::default() }
+        Self { mesh, sessions: RwLock::default(), former: Mutex::default(), peers: Mutex::default() }
     }
 
     /// The one value of a peer on this node, made if nobody holds it yet.
@@ -114,12 +169,6 @@ impl Space {
     /// The value of a peer, if anybody here holds it.
     pub(crate) fn known(&self, id: &PeerId) -> Option<Arc<Peer>> {
         lock(&self.peers).get(id).and_then(Weak::upgrade)
-    }
-
-    /// Held while somebody's coming or going is told, so that the news of one peer go out in the order in which they
-    /// happened: the end of its older session never after the start of its newer one.
-    pub(crate) fn news(&self) -> MutexGuard<'_, ()> {
-        lock(&self.news)
     }
 
     pub(crate) fn session(&self, peer: &str) -> Option<Arc<Handle>> {
@@ -155,6 +204,43 @@ impl Space {
         }
     }
 
+    /// Remembers an older session until its newer one asks for what it left; answers one that is forgotten for it.
+    pub(crate) fn set_former(&self, handle: Arc<Handle>) -> Option<Arc<Handle>> {
+        lock(&self.former).insert(handle.peer.id.clone(), handle)
+    }
+
+    pub(crate) fn former(&self, peer: &str) -> Option<Arc<Handle>> {
+        lock(&self.former).get(peer).cloned()
+    }
+
+    /// Forgets a former session. Answers whether it was remembered.
+    pub(crate) fn remove_former(&self, handle: &Handle) -> bool {
+        let mut former = lock(&self.former);
+        let there = former.get(&handle.peer.id).is_some_and(|present| present.epoch == handle.epoch);
+        there && former.remove(&handle.peer.id).is_some()
+    }
+
+    /// Which session takes a message that came by the channel of `peer`, or what else to do with it.
+    pub(crate) fn receiver(&self, peer: &str) -> Result<Arc<Handle>, Arrival> {
+        let Some(newest) = self.session(peer) else { return Err(Arrival::Refuse) };
+        match newest.stage.get().arrival() {
+            Arrival::Take => Ok(newest),
+            Arrival::Leave => {
+                // An older session here may still be the one, as long as the fence of the newer has not come by.
+                let former = self.former(peer).filter(|former| former.stage.get().arrival() == Arrival::Take);
+                former.ok_or(Arrival::Leave)
+            }
+            Arrival::Refuse => Err(Arrival::Refuse),
+        }
+    }
+
+    /// All handles, older ones among them.
+    pub(crate) fn handles(&self) -> Vec<Arc<Handle>> {
+        let mut all = self.sessions();
+        all.extend(lock(&self.former).values().cloned());
+        all
+    }
+
     pub(crate) fn sessions(&self) -> Vec<Arc<Handle>> {
         read(&self.sessions).values().cloned().collect()
     }
@@ -163,10 +249,11 @@ impl Space {
         read(&self.sessions).values().for_each(visit);
     }
 
-    /// Calls `visit` for each session whose client wants events, but the one of `except`.
+    /// Calls `visit` for each session whose client is there and wants events, but the one of `except`.
     pub(crate) fn for_each_listener(&self, except: &PeerId, mut visit: impl FnMut(&Handle)) {
         for handle in read(&self.sessions).values() {
-            if handle.wants_events.load(Ordering::Relaxed) && handle.peer.id != *except {
+            if handle.wants_events.load(Ordering::Relaxed) && handle.peer.id != *except && !handle.is_parked()
+            {
                 visit(handle);
             }
         }
@@ -234,7 +321,7 @@ impl Directory {
         let Some(space) = self.known(mesh) else { return };
         fence(Ordering::SeqCst);
         let busy: Vec<_> =
-            space.sessions().into_iter().filter_map(|h| h.turn().map(|turn| (h, turn))).collect();
+            space.handles().into_iter().filter_map(|h| h.turn().map(|turn| (h, turn))).collect();
         let give_up = Instant::now() + patience;
         for (handle, turn) in busy {
             while handle.turn() == Some(turn) {
@@ -252,7 +339,12 @@ mod tests {
     use super::*;
 
     fn handle(space: &Space, name: &str, epoch: u64) -> Arc<Handle> {
-        Arc::new(Handle::new(space.intern(&PeerId::parse(name).unwrap()), Epoch(epoch), Dialect::Mesh))
+        Arc::new(Handle::new(
+            space.intern(&PeerId::parse(name).unwrap()),
+            Epoch(epoch),
+            Dialect::Mesh,
+            Stage::Live,
+        ))
     }
 
     #[test]

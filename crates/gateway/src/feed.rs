@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use heliograph_core::authority::Standing;
 use heliograph_core::id::{MeshName, Version};
+use heliograph_core::message::Undeliverable;
 use heliograph_core::session::Mail;
 use heliograph_store::{Renewal, Result, StandingChange, StoreError};
 
@@ -111,8 +112,13 @@ impl Feed {
                     handle.outbox.push(Mail::Revoked(change.peer.clone()), &self.gateway.config.limits);
             });
         }
-        if let Some(handle) = space.session(change.peer.as_str()) {
+        let id = change.peer.as_str();
+        for handle in space.session(id).into_iter().chain(space.former(id)) {
             let _session_over = handle.outbox.push(Mail::StandingChanged, &self.gateway.config.limits);
+            if lost {
+                // If its client is away, what waits for it goes now, before this change is acknowledged.
+                self.gateway.give_up(handle, Undeliverable::Unavailable);
+            }
         }
     }
 

@@ -1,29 +1,35 @@
-//! What all sessions of a node share, and the one way of a message to its target.
+//! What all sessions of a node share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use foldhash::quality::RandomState;
 
 use heliograph_auth::secret::Hasher;
 use heliograph_auth::token::KeySet;
 use heliograph_auth::turn::IceConfig;
-use heliograph_bus::{Destination, Inbox, Link, Parcel, RemoteSignal, Sent};
-use heliograph_core::authority::{Authority, Standing};
-use heliograph_core::close::CloseCode;
-use heliograph_core::id::{GatewayId, MeshName, PeerId, Version};
+use heliograph_bus::{Inbox, Link, NodeStatus};
+use heliograph_core::authority::Authority;
+use heliograph_core::id::{GatewayId, PeerId, Version};
 use heliograph_core::limits::Limits;
-use heliograph_core::message::{IceServer, MeshHealth, Receipt, Signal, Undeliverable};
-use heliograph_core::session::{Mail, Session};
+use heliograph_core::message::{IceServer, MeshHealth};
+use heliograph_core::session::Session;
 use heliograph_http::TrustedProxies;
 use heliograph_store::Store;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::Admission;
-use crate::directory::{Directory, Handle, Space};
+use crate::directory::Directory;
+use crate::drain::Drain;
 use crate::metrics::Metrics;
-use crate::outbox::Pushed;
+use crate::resume::HandOvers;
+
+/// So many peers may come and go at the same moment without waiting for one another.
+const TURNSTILES: usize = 256;
 
 /// What an operator may say about the gateway.
 #[derive(Debug)]
@@ -32,6 +38,10 @@ pub struct Config {
     pub limits: Limits,
     /// Length of the authorization lease.
     pub lease_term: Duration,
+    /// How long the queue of a session that lost its connection is kept.
+    pub resume_window: Duration,
+    /// How long a drain may take.
+    pub drain_window: Duration,
     /// Origins (scheme, host, port) of other sites whose pages may connect; the own one always may.
     pub allowed_origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` counts.
@@ -74,9 +84,15 @@ pub struct Gateway {
     pub(crate) stop: CancellationToken,
     pub(crate) presence_changes: watch::Sender<u64>,
     pub(crate) assertions: crate::token::SeenAssertions,
+    pub(crate) drain: Drain,
+    pub(crate) hand_overs: HandOvers,
     origin: Instant,
-    draining: AtomicBool,
     pub(crate) live: AtomicU64,
+    /// Sessions whose client is away and may come back.
+    pub(crate) parked: AtomicU64,
+    turnstiles: Vec<Mutex<()>>,
+    turnstile_of: RandomState,
+    me: Weak<Self>,
 }
 
 impl Gateway {
@@ -85,7 +101,7 @@ impl Gateway {
         let origin = Instant::now();
         let refused = parts.metrics.rate_limited().with_label_values(&["connections"]);
         let admission = Admission::new(&parts.config.limits, parts.metrics.connections.clone(), refused);
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             id: parts.id,
             config: parts.config,
             link: parts.link,
@@ -100,23 +116,55 @@ impl Gateway {
             stop: CancellationToken::new(),
             presence_changes: watch::Sender::new(0),
             assertions: crate::token::SeenAssertions::default(),
+            drain: Drain::default(),
+            hand_overs: HandOvers::default(),
             origin,
-            draining: AtomicBool::new(false),
             live: AtomicU64::new(0),
+            parked: AtomicU64::new(0),
+            turnstiles: (0..TURNSTILES).map(|_| Mutex::default()).collect(),
+            turnstile_of: RandomState::default(),
+            me: Weak::clone(me),
         })
     }
 
-    /// Starts the authority feed and the sweep.
+    /// Starts the authority feed, the sweep and the watch over presence.
     pub fn start(self: &Arc<Self>) {
+        self.report();
         self.tasks.spawn(crate::feed::run(Arc::clone(self)));
         self.tasks.spawn(crate::sweep::run(Arc::clone(self)));
+        self.tasks.spawn(crate::seats::run(Arc::clone(self)));
     }
 
-    /// Waits for the first lease, at most `patience`. A client that came before it would be told to try again, and
+    /// Says to the other nodes how this one is.
+    pub(crate) fn report(&self) {
+        self.link.presence.report(NodeStatus {
+            id: self.id.clone(),
+            sessions: self.sessions(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            draining: self.is_draining(),
+        });
+    }
+
+    /// Held while a session of `peer` begins or ends, so that what presence and bus are told of it is told in one
+    /// order: the end of the older one never takes the newer one's subscription along.
+    pub(crate) async fn turnstile(&self, peer: &PeerId) -> MutexGuard<'_, ()> {
+        let hash = self.turnstile_of.hash_one(peer);
+        let at = usize::try_from(hash % self.turnstiles.len() as u64).unwrap_or(0);
+        self.turnstiles[at].lock().await
+    }
+
+    /// Runs `work` beside the sockets, as long as the gateway lives.
+    pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce(Arc<Self>) -> F) {
+        if let Some(me) = self.me.upgrade() {
+            self.tasks.spawn(work(me));
+        }
+    }
+
+    /// Waits for the first lease and for the other nodes, at most `patience`. A client that came before it would be told to try again, and
     /// one of the original protocol would not even be told.
     pub async fn ready(&self, patience: Duration) {
         let leased = async {
-            while !self.authorization_current() {
+            while !(self.authorization_current() && self.bus_up()) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
@@ -148,43 +196,14 @@ impl Gateway {
         self.link.bus.is_up()
     }
 
-    /// Whether it takes no new sessions any more.
+    /// Whether it is about to take no sessions any more, or takes none already.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.drain.is_on()
     }
 
     /// Changes whenever a session comes or goes; the value is their number.
     pub fn presence_changes(&self) -> watch::Receiver<u64> {
         self.presence_changes.subscribe()
-    }
-
-    /// Says goodbye to everyone: new sessions are refused from now on, clients that know `goaway` hear of it first,
-    /// each socket is closed with 1012.
-    pub fn begin_drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-        for handle in self.directory.spaces().iter().flat_map(|space| space.sessions()) {
-            let goaway = Mail::GoAway { reconnect_after_ms: 500, deadline_ms: 0 };
-            let _closed_already = handle.outbox.push(goaway, &self.config.limits);
-            handle.outbox.close(CloseCode::ServiceRestart);
-        }
-    }
-
-    /// Drains and waits until the sockets are closed, at most `window`; then ends the background tasks.
-    pub async fn drain(&self, window: Duration) {
-        self.begin_drain();
-        let gone = async {
-            while self.sessions() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        if tokio::time::timeout(window, gone).await.is_err() {
-            tracing::warn!(sessions = self.sessions(), "sockets still open at the end of the drain window");
-        }
-        self.stop.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
-            tracing::warn!("background tasks did not end in time");
-        }
     }
 
     /// Nanoseconds on this gateway's clock.
@@ -205,143 +224,6 @@ impl Gateway {
             gateways: presence.gateways().await.map_or(1, |gateways| gateways.len() as u64),
             version: self.version().0,
             authorization_current: self.authorization_current(),
-        }
-    }
-
-    /// Brings a message on its way to `target`, here or on another node.
-    pub(crate) fn relay(&self, space: &Space, target: &str, signal: Signal) -> Result<(), Undeliverable> {
-        if let Some(handle) = space.session(target) {
-            return self.deliver(&handle, signal);
-        }
-        let target = PeerId::parse(target).map_err(|_| Undeliverable::Unavailable)?;
-        let parcel = Parcel::Signal(RemoteSignal {
-            from: signal.from.id.clone(),
-            from_epoch: signal.from_epoch,
-            from_version: signal.from.right.version(),
-            kind: signal.kind,
-            id: signal.id,
-            payload: signal.payload,
-            receipt: signal.receipt,
-            trace: signal.trace,
-        });
-        match self.link.bus.send(Destination::Peer(space.mesh.clone(), target), parcel) {
-            Sent::Queued => Ok(()),
-            Sent::Offline => Err(Undeliverable::Unavailable),
-            Sent::Full => Err(Undeliverable::QueueFull),
-            Sent::Down => Err(Undeliverable::BusUnavailable),
-        }
-    }
-
-    /// The one delivery: messages from this node and from others pass here into the target's queue.
-    pub(crate) fn deliver(&self, handle: &Handle, signal: Signal) -> Result<(), Undeliverable> {
-        if !handle.peer.right.is_approved() {
-            return Err(Undeliverable::Unavailable);
-        }
-        match handle.outbox.push(Mail::Signal(signal), &self.config.limits) {
-            Pushed::Queued(dropped) => {
-                for stale in dropped {
-                    self.metrics.dropped("stale_candidate");
-                    self.tell_sender(&stale, &handle.peer.id, Some(Undeliverable::QueueFull));
-                }
-                Ok(())
-            }
-            Pushed::Full => {
-                self.metrics.dropped("slow_consumer");
-                Err(Undeliverable::QueueFull)
-            }
-            Pushed::Closed => Err(Undeliverable::Unavailable),
-        }
-    }
-
-    /// Tells a message's sender what became of it, wherever the sender is. Nothing is said of success unless asked.
-    pub(crate) fn tell_sender(&self, signal: &Signal, target: &PeerId, failure: Option<Undeliverable>) {
-        if failure.is_none() && !signal.receipt {
-            return;
-        }
-        let receipt = Receipt { id: signal.id.clone(), target: Box::from(target.as_str()), failure };
-        let space = self.directory.space(&signal.from.mesh);
-        match space.session(signal.from.id.as_str()) {
-            Some(handle) if handle.epoch == signal.from_epoch => {
-                let _sender_gone = handle.outbox.push(Mail::Receipt(receipt), &self.config.limits);
-            }
-            Some(_) => {} // a newer session of the sender knows nothing of this message
-            None => {
-                let destination = Destination::Peer(signal.from.mesh.clone(), signal.from.id.clone());
-                let _sender_gone =
-                    self.link.bus.send(destination, Parcel::Receipt { epoch: signal.from_epoch, receipt });
-            }
-        }
-    }
-
-    /// Tells the members of a mesh that want to know, here and on other nodes.
-    pub(crate) fn announce(&self, space: &Space, about: &PeerId, parcel: Parcel) {
-        self.announce_here(space, about, &parcel);
-        self.link.bus.send(Destination::Mesh(space.mesh.clone()), parcel);
-        self.presence_changes.send_modify(|sessions| *sessions = self.sessions());
-    }
-
-    fn announce_here(&self, space: &Space, about: &PeerId, parcel: &Parcel) {
-        space.for_each_listener(about, |handle| {
-            let mail = match parcel {
-                Parcel::Joined(member) => Mail::Joined(member.clone()),
-                Parcel::Left(peer) => Mail::Left(peer.clone()),
-                Parcel::Signal(_) | Parcel::Receipt { .. } | Parcel::Superseded { .. } => return,
-            };
-            let _session_over = handle.outbox.push(mail, &self.config.limits);
-        });
-    }
-
-    fn arrived_for_peer(&self, mesh: &MeshName, peer: &PeerId, parcel: Parcel) {
-        let space = self.directory.space(mesh);
-        let handle = space.session(peer.as_str());
-        match (parcel, handle) {
-            (Parcel::Signal(remote), handle) => self.arrived_signal(&space, peer, remote, handle.as_deref()),
-            (Parcel::Receipt { epoch, receipt }, Some(handle)) if handle.epoch == epoch => {
-                let _session_over = handle.outbox.push(Mail::Receipt(receipt), &self.config.limits);
-            }
-            (Parcel::Superseded { by }, Some(handle)) if handle.epoch < by => {
-                handle.outbox.close(CloseCode::Superseded);
-            }
-            _ => {}
-        }
-    }
-
-    fn arrived_signal(&self, space: &Space, peer: &PeerId, remote: RemoteSignal, handle: Option<&Handle>) {
-        let from = space.intern(&remote.from);
-        // The sender's node vouches for the sender as of a version; a later revocation that this node has applied
-        // has the higher version and stays.
-        from.right.apply(remote.from_version, Standing::Approved);
-        let signal = Signal {
-            from,
-            from_epoch: remote.from_epoch,
-            kind: remote.kind,
-            id: remote.id,
-            payload: remote.payload,
-            receipt: remote.receipt,
-            accepted_at: Instant::now(),
-            via_bus: true,
-            trace: remote.trace,
-        };
-        let witness = Signal { payload: bytes::Bytes::new(), ..signal.clone() };
-        let result = handle.map_or(Err(Undeliverable::Unavailable), |handle| self.deliver(handle, signal));
-        if let Err(reason) = result {
-            self.tell_sender(&witness, peer, Some(reason));
-        }
-    }
-}
-
-impl Inbox for Gateway {
-    fn arrived(&self, destination: &Destination, parcel: Parcel) {
-        match destination {
-            Destination::Peer(mesh, peer) => self.arrived_for_peer(mesh, peer, parcel),
-            Destination::Mesh(mesh) => {
-                let about = match &parcel {
-                    Parcel::Joined(member) => member.peer.clone(),
-                    Parcel::Left(peer) => peer.clone(),
-                    Parcel::Signal(_) | Parcel::Receipt { .. } | Parcel::Superseded { .. } => return,
-                };
-                self.announce_here(&self.directory.space(mesh), &about, &parcel);
-            }
         }
     }
 }
@@ -369,4 +251,11 @@ pub(crate) fn unix_millis() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
+}
+
+/// Microseconds since the Unix epoch.
+pub(crate) fn unix_micros() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(0))
 }

@@ -28,12 +28,13 @@ pub(crate) enum MessageKind {
     Ping,
     MeshHealth,
     Heartbeat,
+    Resume,
     Unknown,
     Malformed,
 }
 
 impl MessageKind {
-    const COUNT: usize = 10;
+    const COUNT: usize = 11;
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -45,6 +46,7 @@ impl MessageKind {
             Self::Ping => "ping",
             Self::MeshHealth => "mesh_health",
             Self::Heartbeat => "heartbeat",
+            Self::Resume => "resume",
             Self::Unknown => "unknown",
             Self::Malformed => "malformed",
         }
@@ -88,6 +90,10 @@ pub struct Metrics {
     refused_upgrades: IntCounterVec,
     pub(crate) connections: IntGauge,
     pub(crate) token_exchanges: IntCounterVec,
+    pub(crate) parked: IntGauge,
+    resume_total: IntCounterVec,
+    pub(crate) draining: IntGauge,
+    pub(crate) opening: IntGauge,
 }
 
 /// The outcomes that the `outcome` label can take.
@@ -199,6 +205,23 @@ impl Metrics {
                 "Token exchanges, by credential and outcome",
                 &["credential", "outcome"],
             )?,
+            parked: gauge(
+                registry,
+                "heliograph_parked_sessions",
+                "Sessions whose client lost its connection and may come back",
+            )?,
+            resume_total: counters(
+                registry,
+                "heliograph_resume_total",
+                "Sessions that clients wanted to resume or might have, by what became of them",
+                &["outcome"],
+            )?,
+            draining: gauge(registry, "heliograph_draining", "1 while this node drains")?,
+            opening: gauge(
+                registry,
+                "heliograph_opening_sessions",
+                "Sessions on their way from upgrade to open",
+            )?,
         };
         metrics.touch();
         Ok(metrics)
@@ -224,7 +247,12 @@ impl Metrics {
         for limit in [Limit::Upgrades, Limit::RedeemFailures, Limit::AuthFailures] {
             self.rate_limited.with_label_values(&[limit.as_str()]);
         }
-        for limit in ["messages", "sockets_per_address", "unauthenticated", "unauthenticated_per_address"] {
+        for outcome in ["recovered", "fresh", "expired"] {
+            self.resume_total.with_label_values(&[outcome]);
+        }
+        for limit in
+            ["messages", "opening", "sockets_per_address", "unauthenticated", "unauthenticated_per_address"]
+        {
             self.rate_limited.with_label_values(&[limit]);
         }
     }
@@ -246,6 +274,11 @@ impl Metrics {
 
     pub(crate) fn closed(&self, code: u16) {
         self.closes.with_label_values(&[&code.to_string()]).inc();
+    }
+
+    /// `recovered`, `fresh` (the token was unknown or its time over) or `expired` (nobody came).
+    pub(crate) fn resumed(&self, outcome: &'static str) {
+        self.resume_total.with_label_values(&[outcome]).inc();
     }
 
     pub(crate) fn dropped(&self, reason: &'static str) {

@@ -39,6 +39,10 @@ struct Queue {
     close: Option<CloseCode>,
     /// Set when the owner has to stop even in the middle of a write.
     abort: bool,
+    /// Set while the owner may not have the mail yet: its client has to say first whether it is a former one.
+    held: bool,
+    /// Set when nobody will ever take what is pushed.
+    sealed: bool,
 }
 
 /// What the owner finds when it is woken.
@@ -70,7 +74,7 @@ impl Outbox {
     pub(crate) fn push(&self, mail: Mail, limits: &Limits) -> Pushed {
         let pushed = {
             let mut queue = self.lock();
-            if queue.close.is_some() {
+            if queue.sealed || queue.close == Some(CloseCode::SlowConsumer) {
                 return Pushed::Closed;
             }
             queue.push(mail, limits)
@@ -106,7 +110,8 @@ impl Outbox {
         poll_fn(|cx| {
             self.waker.register(cx.waker());
             let mut queue = self.lock();
-            if queue.mail.is_empty() && !queue.tick && queue.close.is_none() {
+            let has_mail = !queue.mail.is_empty() && !queue.held;
+            if !has_mail && !queue.tick && queue.close.is_none() {
                 return Poll::Pending;
             }
             Poll::Ready(queue.take())
@@ -123,10 +128,37 @@ impl Outbox {
         .await;
     }
 
-    /// Takes what is left, for good: later pushes come back as closed.
-    pub(crate) fn finish(&self, code: CloseCode) -> VecDeque<Mail> {
+    /// Keeps the mail from the owner until [`Self::release`].
+    pub(crate) fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    /// Gives the owner its mail.
+    pub(crate) fn release(&self) {
+        self.lock().held = false;
+        self.waker.wake();
+    }
+
+    /// The owner is gone and its mail waits for the next one: `unwritten` in front of what came since.
+    pub(crate) fn park(&self, unwritten: VecDeque<Mail>) {
         let mut queue = self.lock();
-        queue.close.get_or_insert(code);
+        for mail in unwritten.into_iter().rev() {
+            if let Some(size) = size_of_message(&mail) {
+                queue.bytes += size;
+                queue.messages += 1;
+            }
+            queue.mail.push_front(mail);
+        }
+        queue.close = None;
+        queue.abort = false;
+        queue.held = false;
+    }
+
+    /// Takes what is left, for good: later pushes come back as closed.
+    pub(crate) fn finish(&self) -> VecDeque<Mail> {
+        let mut queue = self.lock();
+        queue.sealed = true;
+        queue.held = false;
         queue.take().mail
     }
 }
@@ -176,6 +208,9 @@ impl Queue {
     }
 
     fn take(&mut self) -> Batch {
+        if self.held {
+            return Batch { mail: VecDeque::new(), tick: std::mem::take(&mut self.tick), close: self.close };
+        }
         self.bytes = 0;
         self.messages = 0;
         // Taking the whole buffer frees it once it is written: an idle socket holds none.
@@ -248,7 +283,7 @@ mod tests {
             panic!("not queued")
         };
         assert_eq!(payloads(gone.into_iter().map(Mail::Signal)), ["c1"]);
-        assert_eq!(payloads(outbox.finish(CloseCode::Normal)), ["o1", "c2", "a1"]);
+        assert_eq!(payloads(outbox.finish()), ["o1", "c2", "a1"]);
     }
 
     #[test]

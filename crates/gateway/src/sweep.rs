@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use heliograph_core::close::CloseCode;
+use heliograph_core::message::Undeliverable;
 use heliograph_core::session::Mail;
 
-use crate::directory::Handle;
+use crate::directory::{Handle, Space};
 use crate::gateway::Gateway;
 
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -34,8 +35,10 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
         }
         for space in gateway.directory.spaces() {
             space.for_each(|handle| visit(&gateway, handle, now, refresh));
+            release_forsaken(&gateway, &space, gateway.nanos(now));
         }
         watch_lease(&gateway, now);
+        gateway.report();
         if turn % TIDY_EVERY == 0 {
             gateway.directory.tidy(now);
             gateway.assertions.tidy(crate::gateway::unix_seconds());
@@ -45,6 +48,9 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
 }
 
 fn visit(gateway: &Gateway, handle: &Handle, now: Instant, refresh: bool) {
+    if handle.is_parked() {
+        return;
+    }
     let nanos = gateway.nanos(now);
     if handle.next_due.load(Ordering::Relaxed) <= nanos {
         handle.outbox.tick();
@@ -58,6 +64,15 @@ fn visit(gateway: &Gateway, handle: &Handle, now: Instant, refresh: bool) {
     if refresh && handle.wants_ice.load(Ordering::Relaxed) && handle.peer.right.is_approved() {
         let servers = gateway.ice_servers(&handle.peer.id);
         let _session_over = handle.outbox.push(Mail::IceServers(servers), &gateway.config.limits);
+    }
+}
+
+/// Parked sessions whose client did not come back in time.
+fn release_forsaken(gateway: &Gateway, space: &Space, now: u64) {
+    for handle in space.handles().into_iter().filter(|handle| handle.is_forsaken(now)) {
+        let why =
+            if handle.peer.right.is_approved() { Undeliverable::Expired } else { Undeliverable::Unavailable };
+        gateway.give_up(handle, why);
     }
 }
 

@@ -24,6 +24,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use rand::RngExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -66,6 +67,32 @@ struct Pending {
     dialect: Dialect,
     peer: Option<Arc<Peer>>,
     permits: Permits,
+    /// Not for who has yet to say who it is: those have a bound of their own.
+    opening: Option<Opening>,
+}
+
+/// A session on its way from upgrade to open. Their number is bounded: in a reconnect storm those who are let in are
+/// served in time, and the others come back spread over some seconds.
+struct Opening(Arc<Gateway>);
+
+impl Opening {
+    fn begin(gateway: &Arc<Gateway>) -> Result<Self, Problem> {
+        let max = i64::from(gateway.config.limits.max_opening);
+        if max > 0 && gateway.metrics.opening.get() >= max {
+            gateway.metrics.limited("opening");
+            let seconds = rand::rng().random_range(1..=3);
+            let detail = "many clients come at once: come back a little later";
+            return Err(Problem::unavailable("busy", detail).retry_after(seconds));
+        }
+        gateway.metrics.opening.inc();
+        Ok(Self(Arc::clone(gateway)))
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.metrics.opening.dec();
+    }
 }
 
 /// What a session holds as long as it lives.
@@ -85,8 +112,11 @@ async fn prepare(
         gateway.metrics.limited(Limit::Upgrades.as_str());
         return Err(Problem::too_many("upgrades", 1));
     }
-    if gateway.is_draining() {
+    if gateway.drain.is_closed() {
         return Err(Problem::unavailable("draining", "this node restarts, another one accepts"));
+    }
+    if !gateway.bus_up() {
+        return Err(Problem::unavailable("bus_unavailable", "this node cannot reach the others now"));
     }
     let key = handshake_key(request.headers())?;
     check_origin(request.headers(), &gateway.config.allowed_origins)?;
@@ -95,6 +125,7 @@ async fn prepare(
         Some(token) => Some(authenticate(gateway, token).await?),
         None => None,
     };
+    let opening = if peer.is_some() { Some(Opening::begin(gateway)?) } else { None };
     let socket = gateway.admission.socket(address, peer.is_some()).map_err(|limit| {
         gateway.metrics.limited(limit);
         Problem::too_many(limit, 1)
@@ -106,7 +137,7 @@ async fn prepare(
     let connection = request.extensions_mut().remove::<Arc<Permit>>();
     let response = switching_protocols(&key, request.headers());
     let permits = Permits { socket, _connection: connection };
-    let pending = Pending { on_upgrade, dialect: Dialect::Mesh, peer, permits };
+    let pending = Pending { on_upgrade, dialect: Dialect::Mesh, peer, permits, opening };
     Ok((pending, response))
 }
 
@@ -255,7 +286,13 @@ impl Pending {
             },
         };
         permits.socket.authenticated();
-        match Connection::open(gateway, socket, peer, self.dialect).await {
+        let Ok(opening) = self.opening.map_or_else(|| Opening::begin(&gateway), Ok) else {
+            connection::close(socket, CloseCode::Unavailable).await;
+            return None;
+        };
+        let opened = Connection::open(gateway, socket, peer, self.dialect).await;
+        drop(opening);
+        match opened {
             Ok(connection) => Some((connection, permits)),
             Err((socket, error)) => {
                 tracing::warn!(%error, "a session could not be opened");

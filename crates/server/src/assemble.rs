@@ -67,6 +67,8 @@ pub async fn assemble_with_store(mode: Mode, config: Config, store: Arc<dyn Stor
         config: heliograph_gateway::Config {
             limits: config.limits.clone(),
             lease_term: config.session.lease_term,
+            resume_window: config.session.resume_window,
+            drain_window: config.session.drain_window,
             allowed_origins: allowed_origins.clone(),
             trusted_proxies: trusted_proxies.clone(),
             ice: config.ice.build(),
@@ -101,7 +103,6 @@ pub async fn assemble_with_store(mode: Mode, config: Config, store: Arc<dyn Stor
         limits: config.limits,
         trusted_proxies,
         allowed_origins,
-        drain_window: config.session.drain_window,
         keep: vec![keep(bus)],
     };
     Ok(Assembled { parts, new_admin_key })

@@ -49,8 +49,6 @@ pub struct Parts {
     pub trusted_proxies: TrustedProxies,
     /// Origins of other sites whose pages may call the API.
     pub allowed_origins: Vec<String>,
-    /// Longest time that a drain may take.
-    pub drain_window: Duration,
     /// Ends with the node: the bus connection, the lock on the data directory.
     pub keep: Vec<Box<dyn std::any::Any + Send + Sync>>,
 }
@@ -107,7 +105,7 @@ impl Node {
 
     /// Says goodbye to the sockets, then stops listening.
     pub async fn shutdown(mut self) {
-        self.parts.gateway.drain(self.parts.drain_window).await;
+        self.parts.gateway.drain().await;
         self.stop.cancel();
         while self.listeners.join_next().await.is_some() {}
     }
@@ -175,8 +173,12 @@ impl NodeControl for Control {
         self.0.is_draining()
     }
 
-    fn drain(&self) {
-        self.0.begin_drain();
+    fn drain(&self, on: bool) {
+        if on {
+            self.0.begin_drain();
+        } else {
+            self.0.cancel_drain();
+        }
     }
 
     fn presence_changes(&self) -> watch::Receiver<u64> {

@@ -212,7 +212,7 @@ async fn nodes_and_their_leases() {
 }
 
 #[tokio::test]
-async fn a_node_drains_itself_only() {
+async fn a_drain_is_asked_for_and_taken_back() {
     let world = World::new().await;
     world.post("/api/gateways/gw-z/drain", key(OPERATOR), json!({})).await.is(404, "not_found");
     world.post("/api/gateways/self/drain", key(OTHER_ADMIN), json!({})).await.is(403, "forbidden");
@@ -220,6 +220,9 @@ async fn a_node_drains_itself_only() {
     world.post("/api/gateways/gw-self/drain", key(OPERATOR), json!({})).await.ok();
     assert!(world.node.is_draining());
     world.post("/api/gateways/self/drain", key(OPERATOR), json!({})).await.ok();
+    world.delete("/api/gateways/self/drain", key(OTHER_ADMIN)).await.is(403, "forbidden");
+    world.delete("/api/gateways/self/drain", key(OPERATOR)).await.ok();
+    assert!(!world.node.is_draining());
 }
 
 #[tokio::test]

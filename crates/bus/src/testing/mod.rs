@@ -136,6 +136,7 @@ macro_rules! conformance {
             a_parcel_for_a_node_reaches_that_node_alone,
             a_late_release_never_removes_the_newer_session,
             a_place_is_inherited_until_a_new_one_is_taken,
+            a_hidden_session_is_not_listed_until_it_is_back,
             news_come_to_all_nodes_in_the_order_in_which_they_happened,
             of_two_placed_exactly_one_lists_the_other,
             a_second_look_returns_everyone,

@@ -155,8 +155,9 @@ pub async fn a_place_is_inherited_until_a_new_one_is_taken(nodes: Vec<TestNode>)
     let (old, _) = place(&nodes[0], "a", first, Place::New).await;
     let claimed = nodes[1].link.presence.claim(&mesh(), &peer("a"), visit()).await.unwrap();
     assert_eq!(claimed.previous.and_then(|previous| previous.place), Some(old));
-    assert_eq!(nodes[2].link.presence.online(&mesh()).await.unwrap(), 1);
+    assert_eq!(nodes[2].link.presence.online(&mesh()).await.unwrap(), 0, "it may yet begin anew");
     assert_eq!(place(&nodes[1], "a", claimed.epoch, Place::Same).await, (old, vec![]));
+    assert_eq!(nodes[2].link.presence.online(&mesh()).await.unwrap(), 1);
     nodes[2].link.bus.subscribe(Destination::Mesh(mesh())).await.unwrap();
     let (new, _) = place(&nodes[1], "a", claimed.epoch, Place::New).await;
     assert!(new > old);
@@ -167,6 +168,23 @@ pub async fn a_place_is_inherited_until_a_new_one_is_taken(nodes: Vec<TestNode>)
         "{news:?}"
     );
     assert_eq!(news[1], Parcel::Joined(member(new)));
+}
+
+/// Whoever registers while a peer is away is not told of it, but the peer of them when it is back.
+pub async fn a_hidden_session_is_not_listed_until_it_is_back(nodes: Vec<TestNode>) {
+    let (ea, eb) = (claim(&nodes[0], "a").await, claim(&nodes[1], "b").await);
+    let (at, _) = place(&nodes[0], "a", ea, Place::New).await;
+    nodes[0].link.presence.hide(&mesh(), &peer("a"), ea).await.unwrap();
+    nodes[0].link.presence.hide(&mesh(), &peer("b"), ea).await.unwrap(); // no place: nothing to hide
+    assert_eq!(place(&nodes[1], "b", eb, Place::New).await.1, []);
+    assert_eq!(nodes[2].link.presence.online(&mesh()).await.unwrap(), 1);
+    assert_eq!(place(&nodes[0], "a", ea, Place::Same).await, (at, vec![peer("b")]));
+    assert_eq!(nodes[2].link.presence.online(&mesh()).await.unwrap(), 2);
+    nodes[0].link.presence.hide(&mesh(), &peer("a"), ea).await.unwrap();
+    assert!(
+        nodes[0].link.presence.release(&mesh(), &peer("a"), ea).await.unwrap(),
+        "it had a place all the time"
+    );
 }
 
 /// One order of coming and going, the same for all nodes, the one that changes something among them.
@@ -230,7 +248,14 @@ pub async fn what_is_said_again_is_kept_or_superseded(nodes: Vec<TestNode>) {
     let (ea, eb) = (claim(&nodes[0], "a").await, claim(&nodes[0], "b").await);
     let (at, _) = place(&nodes[0], "a", ea, Place::New).await;
     let newer = claim(&nodes[1], "b").await;
-    let seat = |name, epoch, place| Seat { mesh: mesh(), peer: peer(name), epoch, place, visit: visit() };
+    let seat = |name, epoch, place| Seat {
+        mesh: mesh(),
+        peer: peer(name),
+        epoch,
+        place,
+        hidden: false,
+        visit: visit(),
+    };
     let said = nodes[0].link.presence.reseat(&[seat("a", ea, Some(at)), seat("b", eb, None)]).await.unwrap();
     assert_eq!(said, [Reseated::Kept, Reseated::Superseded(newer)]);
     let found = nodes[2].link.presence.locate(&mesh(), &peer("a")).await.unwrap().unwrap();

@@ -37,6 +37,8 @@ impl World {
         let gateway = Gateway::new(Parts {
             id,
             config: Config {
+                resume_window: Duration::from_secs(60),
+                drain_window: Duration::from_secs(5),
                 limits,
                 lease_term: Duration::from_hours(1),
                 allowed_origins: vec![],

@@ -56,6 +56,9 @@ limits! {
     max_sockets_per_address: CountOrOff;
     /// Upgrades per second and client address. 0: no bound.
     max_upgrades_per_second: CountOrOff;
+    /// Sessions that may be on their way from upgrade to open at once; further clients are told when to come back.
+    /// 0: no bound.
+    max_opening: CountOrOff;
     /// TCP connections on the public listener altogether.
     max_connections: Count;
     /// Sockets that have not authenticated, altogether.

@@ -1,0 +1,245 @@
+//! The one way of a message to its target, here or on another node, and what becomes of parcels that arrive.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use heliograph_bus::{Destination, Inbox, Lost, Parcel, RemoteSignal, Sent, Witness};
+use heliograph_core::authority::Standing;
+use heliograph_core::id::{Epoch, MeshName, PeerId};
+use heliograph_core::message::{Receipt, Signal, Undeliverable};
+use heliograph_core::session::Mail;
+use heliograph_core::stage::{Arrival, Stage, Way};
+
+use crate::directory::{Handle, Space};
+use crate::gateway::{Gateway, unix_micros};
+use crate::outbox::Pushed;
+
+/// Clocks of nodes differ: what a message seems to have been under way for is believed up to here.
+const LONGEST_TRANSIT: Duration = Duration::from_mins(1);
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Relayed {
+    /// Into a queue of this node.
+    Here,
+    /// To another node.
+    Away,
+}
+
+impl Gateway {
+    /// Brings a message on its way to `target`, here or on another node.
+    pub(crate) fn relay(
+        &self,
+        space: &Space,
+        target: &str,
+        signal: Signal,
+    ) -> Result<Relayed, Undeliverable> {
+        if let Some(handle) = space.session(target) {
+            match handle.stage.get().way() {
+                Way::Here => return self.deliver(&handle, signal).map(|()| Relayed::Here),
+                Way::None => return Err(Undeliverable::Unavailable),
+                Way::Bus => {}
+            }
+        }
+        let target = PeerId::parse(target).map_err(|_| Undeliverable::Unavailable)?;
+        let parcel = Parcel::Signal(into_remote(signal));
+        match self.link.bus.send(Destination::Peer(space.mesh.clone(), target), parcel) {
+            Sent::Queued => Ok(Relayed::Away),
+            Sent::Offline => Err(Undeliverable::Unavailable),
+            Sent::Full => Err(Undeliverable::QueueFull),
+            Sent::Down => Err(Undeliverable::BusUnavailable),
+        }
+    }
+
+    /// The one delivery: messages from this node and from others pass here into the target's queue.
+    pub(crate) fn deliver(&self, handle: &Handle, signal: Signal) -> Result<(), Undeliverable> {
+        if !handle.peer.right.is_approved() {
+            return Err(Undeliverable::Unavailable);
+        }
+        match handle.outbox.push(Mail::Signal(signal), &self.config.limits) {
+            Pushed::Queued(dropped) => {
+                for stale in dropped {
+                    self.metrics.dropped("stale_candidate");
+                    self.tell_sender(&stale, &handle.peer.id, Some(Undeliverable::QueueFull));
+                }
+                Ok(())
+            }
+            Pushed::Full => {
+                self.metrics.dropped("slow_consumer");
+                Err(Undeliverable::QueueFull)
+            }
+            Pushed::Closed => Err(Undeliverable::Unavailable),
+        }
+    }
+
+    /// Tells a message's sender what became of it, wherever the sender is. Nothing is said of success unless asked.
+    pub(crate) fn tell_sender(&self, signal: &Signal, target: &PeerId, failure: Option<Undeliverable>) {
+        if failure.is_none() && !signal.receipt {
+            return;
+        }
+        let receipt = Receipt { id: signal.id.clone(), target: Box::from(target.as_str()), failure };
+        let space = self.directory.space(&signal.from.mesh);
+        if let Some(handle) = space.session(signal.from.id.as_str())
+            && handle.stage.get().way() == Way::Here
+        {
+            self.receive(&handle, signal.from_epoch, receipt);
+            return;
+        }
+        let destination = Destination::Peer(signal.from.mesh.clone(), signal.from.id.clone());
+        let _sender_gone =
+            self.link.bus.send(destination, Parcel::Receipt { epoch: signal.from_epoch, receipt });
+    }
+
+    /// Puts a receipt into its sender's queue; a session of the sender that began anew knows nothing of the message.
+    fn receive(&self, handle: &Handle, epoch: Epoch, receipt: Receipt) {
+        if handle.accepts(epoch) {
+            let _sender_gone = handle.outbox.push(Mail::Receipt(receipt), &self.config.limits);
+        }
+    }
+
+    /// Tells the members of a mesh that want to know, and administrators.
+    fn arrived_news(&self, mesh: &MeshName, parcel: &Parcel) {
+        let about = match parcel {
+            Parcel::Joined(member) | Parcel::Left { member, .. } => &member.peer,
+            _ => return,
+        };
+        self.directory.space(mesh).for_each_listener(about, |handle| {
+            let mail = match parcel {
+                Parcel::Left { member, at } => Mail::Left { peer: member.peer.clone(), at: *at },
+                Parcel::Joined(member) => Mail::Joined(member.clone()),
+                _ => return,
+            };
+            let _session_over = handle.outbox.push(mail, &self.config.limits);
+        });
+        self.presence_changed();
+    }
+
+    /// Administrators look again.
+    pub(crate) fn presence_changed(&self) {
+        self.presence_changes.send_modify(|sessions| *sessions = self.sessions());
+    }
+
+    fn arrived_for_peer(&self, mesh: &MeshName, peer: &PeerId, parcel: Parcel) {
+        let space = self.directory.space(mesh);
+        match parcel {
+            Parcel::Signal(remote) => self.arrived_signal(&space, peer, remote),
+            Parcel::Receipt { epoch, receipt } => {
+                if let Ok(handle) = space.receiver(peer.as_str()) {
+                    self.receive(&handle, epoch, receipt);
+                }
+            }
+            Parcel::Superseded { by } => self.arrived_fence(&space, peer, by),
+            Parcel::Joined(_)
+            | Parcel::Left { .. }
+            | Parcel::TakeOver(_)
+            | Parcel::HandOver(_)
+            | Parcel::Drain { .. } => {}
+        }
+    }
+
+    /// A fence came by in the channel of a peer: what comes from now on is for the session that `by` names.
+    fn arrived_fence(&self, space: &Space, peer: &PeerId, by: Epoch) {
+        for handle in space.session(peer.as_str()).into_iter().chain(space.former(peer.as_str())) {
+            if handle.epoch == by {
+                handle.stage.change(Stage::after_own_fence);
+            } else if handle.epoch < by {
+                self.pass(&handle);
+            }
+        }
+    }
+
+    fn arrived_signal(&self, space: &Space, peer: &PeerId, remote: RemoteSignal) {
+        let receiver = space.receiver(peer.as_str());
+        if matches!(receiver, Err(Arrival::Leave)) {
+            return; // another session of the peer has it
+        }
+        let signal = from_remote(space, remote);
+        let witness = Signal { payload: bytes::Bytes::new(), ..signal.clone() };
+        let result = receiver.map_or(Err(Undeliverable::Unavailable), |handle| self.deliver(&handle, signal));
+        if let Err(reason) = result {
+            self.tell_sender(&witness, peer, Some(reason));
+        }
+    }
+
+    fn arrived_for_node(&self, parcel: Parcel) {
+        match parcel {
+            Parcel::TakeOver(request) => self.spawn(|gateway| crate::resume::answer(gateway, request)),
+            Parcel::HandOver(answer) => self.hand_overs.arrived(answer),
+            Parcel::Drain { on: true } => self.begin_drain(),
+            Parcel::Drain { on: false } => self.cancel_drain(),
+            Parcel::Signal(_)
+            | Parcel::Receipt { .. }
+            | Parcel::Superseded { .. }
+            | Parcel::Joined(_)
+            | Parcel::Left { .. } => {}
+        }
+    }
+}
+
+/// As it travels to another node.
+pub(crate) fn into_remote(signal: Signal) -> RemoteSignal {
+    let age = u64::try_from(signal.accepted_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+    RemoteSignal {
+        from: signal.from.id.clone(),
+        from_epoch: signal.from_epoch,
+        from_version: signal.from.right.version(),
+        kind: signal.kind,
+        id: signal.id,
+        payload: signal.payload,
+        receipt: signal.receipt,
+        accepted_unix_us: unix_micros().saturating_sub(age),
+        trace: signal.trace,
+    }
+}
+
+/// As it goes on here.
+pub(crate) fn from_remote(space: &Space, remote: RemoteSignal) -> Signal {
+    let from = space.intern(&remote.from);
+    // The sender's node vouches for the sender as of a version; a later revocation that this node has applied has the
+    // higher version and stays.
+    from.right.apply(remote.from_version, Standing::Approved);
+    let transit =
+        Duration::from_micros(unix_micros().saturating_sub(remote.accepted_unix_us)).min(LONGEST_TRANSIT);
+    let now = Instant::now();
+    Signal {
+        from,
+        from_epoch: remote.from_epoch,
+        kind: remote.kind,
+        id: remote.id,
+        payload: remote.payload,
+        receipt: remote.receipt,
+        accepted_at: now.checked_sub(transit).unwrap_or(now),
+        via_bus: true,
+        trace: remote.trace,
+    }
+}
+
+impl Inbox for Gateway {
+    fn arrived(&self, destination: &Destination, parcel: Parcel) {
+        match destination {
+            Destination::Peer(mesh, peer) => self.arrived_for_peer(mesh, peer, parcel),
+            Destination::Mesh(mesh) => self.arrived_news(mesh, &parcel),
+            Destination::Gateway(_) => self.arrived_for_node(parcel),
+        }
+    }
+
+    fn returned(&self, destination: &Destination, witness: Witness, why: Lost) {
+        let Destination::Peer(mesh, target) = destination else { return };
+        let failure = Some(match why {
+            Lost::Offline => Undeliverable::Unavailable,
+            Lost::Down => Undeliverable::BusUnavailable,
+        });
+        let receipt = Receipt { id: witness.id, target: Box::from(target.as_str()), failure };
+        let space = self.directory.space(mesh);
+        let handle: Option<Arc<Handle>> = space.session(witness.from.as_str());
+        match handle.filter(|handle| handle.stage.get().way() == Way::Here) {
+            Some(handle) => self.receive(&handle, witness.from_epoch, receipt),
+            // It resumed on another node meanwhile.
+            None => {
+                let destination = Destination::Peer(mesh.clone(), witness.from);
+                let _gone =
+                    self.link.bus.send(destination, Parcel::Receipt { epoch: witness.from_epoch, receipt });
+            }
+        }
+    }
+}
