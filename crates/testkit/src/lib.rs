@@ -5,6 +5,7 @@
 pub mod access;
 pub mod client;
 pub mod flaky;
+pub mod history;
 pub mod http;
 pub mod jwt;
 pub mod process;
