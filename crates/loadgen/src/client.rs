@@ -25,6 +25,23 @@ const SOCKETS_PER_ADDRESS: usize = 20_000;
 /// How long a server may take for any one answer before a run counts as failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The server answered an upgrade with another status than 101.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// The status.
+    pub status: u16,
+    /// When to come again, if it said so.
+    pub retry_after: Option<Duration>,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "upgrade refused with status {}", self.status)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// The loopback address from which the client number `index` should connect.
 pub fn source_address(index: usize) -> Ipv4Addr {
     let last = u8::try_from(index / SOCKETS_PER_ADDRESS + 1).unwrap_or(u8::MAX);
@@ -70,10 +87,7 @@ impl Client {
                 bail!("no answer to the upgrade");
             }
         };
-        let head = String::from_utf8_lossy(&self.buffer[..end]);
-        if !head.starts_with("HTTP/1.1 101 ") {
-            bail!("upgrade refused: {}", head.lines().next().unwrap_or_default());
-        }
+        refusal(&String::from_utf8_lossy(&self.buffer[..end])).map_or(Ok(()), Err)?;
         self.buffer.advance(end);
         self.tidy();
         Ok(())
@@ -125,6 +139,11 @@ impl Client {
         self.writer().close().await?;
         let answered = async { while let Ok(Some(_)) = self.next().await {} };
         tokio::time::timeout(PATIENCE, answered).await.context("no answer to a close frame")
+    }
+
+    /// Ends as a network does that breaks: without a word, and without what is still on its way.
+    pub fn reset(self) -> anyhow::Result<()> {
+        Ok(self.stream.set_zero_linger()?)
     }
 
     /// Reads once; `false` at the end of the stream.
@@ -181,6 +200,17 @@ impl Writer {
     }
 }
 
+/// What the answer to an upgrade says against it.
+fn refusal(head: &str) -> Option<Refused> {
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
+    let mut headers = lines.filter_map(|line| line.split_once(':'));
+    let retry_after = headers.find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+    let seconds = retry_after.and_then(|(_, value)| value.trim().parse().ok());
+    let status = status.unwrap_or(0);
+    (status != 101).then_some(Refused { status, retry_after: seconds.map(Duration::from_secs) })
+}
+
 /// A connected TCP socket from `source`.
 pub(crate) async fn connect(server: SocketAddr, source: Ipv4Addr) -> anyhow::Result<TcpStream> {
     let socket = TcpSocket::new_v4().context("cannot open a socket")?;
@@ -197,6 +227,16 @@ pub(crate) async fn connect(server: SocketAddr, source: Ipv4Addr) -> anyhow::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_say_when_to_come_again() {
+        assert_eq!(refusal("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"), None);
+        let busy = refusal("HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\n\r\n");
+        assert_eq!(busy, Some(Refused { status: 503, retry_after: Some(Duration::from_secs(2)) }));
+        let other = refusal("HTTP/1.1 401 Unauthorized\r\n\r\n");
+        assert_eq!(other, Some(Refused { status: 401, retry_after: None }));
+        assert_eq!(refusal("nonsense").map(|refused| refused.status), Some(0));
+    }
 
     #[test]
     fn source_addresses_change_before_ports_run_out() {

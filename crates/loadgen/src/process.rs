@@ -1,43 +1,62 @@
-//! Servers as processes of their own, which end with their handles.
+//! The measured servers as processes of their own, which end with their handles.
 
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use tempfile::TempDir;
+use heliograph_sandbox::{Folder, Port, Process, Program};
 
 use crate::http::Connection;
 use crate::peers::{Peer, key_file};
 use crate::target::{Dialect, Target};
 
 /// How long a server may take to start: it may have ten thousand keys to import.
-const START: Duration = Duration::from_mins(1);
+const START: Duration = Duration::from_mins(3);
+/// Between two looks at whether it is ready.
+const LOOK: Duration = Duration::from_millis(20);
 /// Signs the tokens of a run. Not a secret: the server lives for minutes, on loopback.
 const SECRET: &str = "load-generator-secret-of-no-worth-0123456789abcdef";
 
 /// A running server; dropping it ends the process and removes its data.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
-    directory: TempDir,
+    // Before the folder, so that it ends before its data goes.
+    process: Process,
+    folder: Folder,
+    /// Its ports stay reserved; the bare relay takes one itself.
+    ports: Option<Ports>,
     target: Target,
     /// How long it took until it was ready.
     pub started_in: Duration,
 }
 
+#[derive(Debug)]
+struct Ports {
+    public: Port,
+    ops: Port,
+}
+
 /// What an ended server stored; it goes with this.
 #[derive(Debug)]
-pub struct Data(TempDir);
+pub struct Data(Folder);
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Ended already, or it ends now; its data goes either way.
-        let _already_gone = self.child.kill();
-        let _status = self.child.wait();
-    }
+/// What the nodes of a cluster share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// URL of the database.
+    pub database: String,
+    /// URL of Redis.
+    pub redis: String,
+}
+
+/// Which limits a product has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limits {
+    /// Those per connection and per address are off.
+    Off,
+    /// As it comes.
+    Default,
 }
 
 impl Server {
@@ -46,19 +65,22 @@ impl Server {
         &self.target
     }
 
-    /// Starts the bare relay.
-    pub fn bare(program: &Path) -> anyhow::Result<Self> {
+    /// Its listener for health and metrics; the bare relay has none.
+    pub fn ops(&self) -> Option<SocketAddr> {
+        self.ports.as_ref().map(|ports| ports.ops.address())
+    }
+
+    /// Starts the bare relay: alone, or as one of several that share the Redis server at an address.
+    pub async fn bare(program: &Path, redis: Option<SocketAddr>) -> anyhow::Result<Self> {
         let begun = Instant::now();
-        let mut command = Command::new(program);
-        command.args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
-        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        let unknown = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut server = Self::around(child, Dialect::Bare, unknown)?;
-        let output = server.child.stdout.take().context("no output to read the address from")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        let address = line.trim().strip_prefix("listening on ").context("the bare relay did not start")?;
-        server.target.address = address.parse()?;
+        let mut command = Program::new(program).args(["--listen", "127.0.0.1:0"]);
+        if let Some(redis) = redis {
+            command = command.args(["--redis", &redis.to_string()]);
+        }
+        let dialect = Dialect::Bare { linked: redis.is_some() };
+        let folder = Folder::new("bare-relay")?;
+        let mut server = Self::around(&command, folder, None, dialect)?;
+        server.target.address = server.announced(begun).await?;
         server.started_in = begun.elapsed();
         Ok(server)
     }
@@ -68,78 +90,121 @@ impl Server {
     /// Enrolling thousands takes a while, so a server may take over the `data` of an earlier one
     /// ([`Self::into_data`]) that had the same peers.
     pub async fn product(program: &Path, peers: &[Peer], data: Option<&Data>) -> anyhow::Result<Self> {
-        let begun = Instant::now();
-        let directory = tempfile::tempdir()?;
+        let folder = Folder::new("product")?;
         if let Some(Data(earlier)) = data {
-            copy(&earlier.path().join("data"), &directory.path().join("data"))?;
+            copy(&earlier.path().join("data"), &folder.path().join("data"))?;
         }
-        let (listen, ops) = (free_address()?, free_address()?);
-        let log = std::fs::File::create(directory.path().join("log"))?;
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars_os() {
-            // What the caller configured for another server must not change this one.
-            if name.to_str().is_some_and(|name| name.starts_with("HELIOGRAPH_") || name.starts_with("OTEL_"))
-            {
-                command.env_remove(name);
-            }
-        }
-        command
-            .args(["dev", "--listen", &listen.to_string(), "--ops-listen", &ops.to_string()])
+        let enrol = if data.is_none() { Some(peers) } else { None };
+        Self::start(configured(program, "dev", Limits::Off), folder, enrol).await
+    }
+
+    /// Starts a node of a cluster and waits until it is ready; `enrol` has it import the keys of peers before.
+    pub async fn node(
+        program: &Path,
+        shared: &Shared,
+        limits: Limits,
+        enrol: Option<&[Peer]>,
+    ) -> anyhow::Result<Self> {
+        let command = configured(program, "serve", limits)
+            .env("HELIOGRAPH_AUTO_MIGRATE", "true")
+            .env("HELIOGRAPH_DATABASE_URL", &shared.database)
+            .env("HELIOGRAPH_REDIS_URL", &shared.redis);
+        Self::start(command, Folder::new("node")?, enrol).await
+    }
+
+    async fn start(command: Program, folder: Folder, enrol: Option<&[Peer]>) -> anyhow::Result<Self> {
+        let begun = Instant::now();
+        let ports = Ports { public: Port::reserve()?, ops: Port::reserve()? };
+        let mut command = command
+            .args(["--listen", &ports.public.address().to_string()])
+            .args(["--ops-listen", &ports.ops.address().to_string()])
             .arg("--data-dir")
-            .arg(directory.path().join("data"))
-            .env("HELIOGRAPH_SIGNING_SECRET", SECRET)
-            .env("HELIOGRAPH_MAX_MESSAGES_PER_SECOND", "0")
-            .env("HELIOGRAPH_MAX_UPGRADES_PER_SECOND", "0")
-            .env("HELIOGRAPH_MAX_SOCKETS_PER_ADDRESS", "0")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        if data.is_none() {
-            let keys = directory.path().join("api_keys.json");
+            .arg(folder.path().join("data"));
+        if let Some(peers) = enrol {
+            let keys = folder.path().join("api_keys.json");
             std::fs::write(&keys, key_file(peers))?;
-            command.env("HELIOGRAPH_API_KEYS_FILE", &keys);
+            command = command.env("HELIOGRAPH_API_KEYS_FILE", &keys);
         }
-        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        let mut server = Self::around(child, Dialect::Mesh { secret: SECRET.to_owned() }, listen)?;
-        server.directory = directory;
+        let (address, ops) = (ports.public.address(), ports.ops.address());
+        let dialect = Dialect::Mesh { secret: SECRET.to_owned() };
+        let mut server = Self::around(&command, folder, Some(ports), dialect)?;
+        server.target.address = address;
         server.until_ready(ops, begun).await?;
         server.started_in = begun.elapsed();
         Ok(server)
     }
 
-    /// Ends the process and keeps what it stored. It is not asked to stop: what it answered for is on disk.
-    pub fn into_data(mut self) -> anyhow::Result<Data> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(Data(std::mem::replace(&mut self.directory, tempfile::tempdir()?)))
+    fn around(
+        command: &Program,
+        folder: Folder,
+        ports: Option<Ports>,
+        dialect: Dialect,
+    ) -> anyhow::Result<Self> {
+        let process = command.start()?;
+        let target = Target { dialect, address: (Ipv4Addr::UNSPECIFIED, 0).into(), pid: process.id() };
+        Ok(Self { process, folder, ports, target, started_in: Duration::ZERO })
     }
 
-    fn around(child: Child, dialect: Dialect, address: SocketAddr) -> anyhow::Result<Self> {
-        let target = Target { dialect, address, pid: child.id() };
-        Ok(Self { child, directory: tempfile::tempdir()?, target, started_in: Duration::ZERO })
+    /// Ends the process and keeps what it stored. It is not asked to stop: what it answered for is on disk.
+    pub fn into_data(mut self) -> anyhow::Result<Data> {
+        self.process.kill()?;
+        Ok(Data(self.folder))
+    }
+
+    /// Asks the process to end, and waits until it has.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.process.terminate()?;
+        self.process.wait(START).await?;
+        Ok(())
+    }
+
+    /// Ends the process as `kill -9` does.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill()
+    }
+
+    /// The address that the bare relay says it listens on.
+    async fn announced(&mut self, begun: Instant) -> anyhow::Result<SocketAddr> {
+        while begun.elapsed() < START {
+            let output = self.process.output();
+            if let Some((line, _)) = output.split_once('\n') {
+                let address = line.strip_prefix("listening on ").context("the bare relay did not start")?;
+                return Ok(address.parse()?);
+            }
+            self.process.must_run()?;
+            tokio::time::sleep(LOOK).await;
+        }
+        bail!("the bare relay did not start within {} s", START.as_secs());
     }
 
     async fn until_ready(&mut self, ops: SocketAddr, begun: Instant) -> anyhow::Result<()> {
         while begun.elapsed() < START {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the server ended at its start ({status}):\n{}", self.log());
-            }
+            self.process.must_run()?;
             if let Ok(mut connection) = Connection::open(ops).await
                 && let Ok(answer) = connection.request("GET", "/readyz", "").await
                 && answer.status == 200
             {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(LOOK).await;
         }
-        bail!("the server was not ready within {} s:\n{}", START.as_secs(), self.log());
+        bail!("the server was not ready within {} s:\n{}", START.as_secs(), self.process.log());
     }
+}
 
-    /// The end of what the product wrote.
-    fn log(&self) -> String {
-        let text = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+/// The product, with nothing but what a benchmark wants it to know.
+fn configured(program: &Path, mode: &str, limits: Limits) -> Program {
+    // What the caller configured for another server must not change this one.
+    let command = Program::new(program)
+        .without_env("HELIOGRAPH_")
+        .without_env("OTEL_")
+        .arg(mode)
+        .env("HELIOGRAPH_SIGNING_SECRET", SECRET);
+    match limits {
+        Limits::Default => command,
+        Limits::Off => ["MESSAGES_PER_SECOND", "UPGRADES_PER_SECOND", "SOCKETS_PER_ADDRESS"]
+            .into_iter()
+            .fold(command, |command, limit| command.env(format!("HELIOGRAPH_MAX_{limit}"), "0")),
     }
 }
 
@@ -153,9 +218,4 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// An address that nobody listens on, as far as one can know.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

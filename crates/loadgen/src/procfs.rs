@@ -41,6 +41,11 @@ impl Cpu {
         Ok(Self { ticks_nanos: ticks * (1_000_000_000 / TICKS_PER_SECOND), exact_nanos: exact, threads })
     }
 
+    /// Nanoseconds used since the process began.
+    pub fn total(&self) -> u64 {
+        self.exact_nanos.unwrap_or(self.ticks_nanos)
+    }
+
     /// Nanoseconds used since `earlier`: exact unless a thread ended in between, which takes its share along.
     pub fn since(&self, earlier: &Self) -> u64 {
         match self.exact_nanos.zip(earlier.exact_nanos) {
@@ -48,6 +53,28 @@ impl Cpu {
             _ => self.ticks_nanos.saturating_sub(earlier.ticks_nanos),
         }
     }
+}
+
+/// The process `pid` and those that it started. Whoever ends while this looks is left out.
+pub fn family(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let children = processes.filter(|process| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        parent(&stat) == Some(pid)
+    });
+    std::iter::once(pid).chain(children).collect()
+}
+
+/// The process that started the process `pid`; `None` if it is gone.
+pub fn parent_of(pid: u32) -> Option<u32> {
+    parent(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The parent in a `/proc/PID/stat` line.
+fn parent(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// `utime` + `stime` of a `/proc/PID/stat` line. The name in parentheses may hold spaces and parentheses itself.
@@ -117,8 +144,20 @@ mod tests {
         assert_eq!(ticks(&format!("42 (relay) {rest}")), Some(300));
         assert_eq!(ticks(&format!("42 (a) b (c)) {rest}")), Some(300));
         assert_eq!(ticks("42 (relay) S 1"), None);
+        assert_eq!(parent(&format!("42 (a) b (c)) {rest}")), Some(1));
         assert_eq!(on_cpu("123456789 42 7\n"), Some(123_456_789));
         assert_eq!(on_cpu(""), None);
+    }
+
+    #[test]
+    fn a_family_has_its_children() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (own, theirs) = (std::process::id(), child.id());
+        let (family, parent) = (family(own), parent_of(theirs));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(family.starts_with(&[own]) && family.contains(&theirs), "{family:?}");
+        assert_eq!(parent, Some(own));
     }
 
     #[test]

@@ -18,8 +18,10 @@ pub struct Report {
     pub circumstances: Circumstances,
     /// How long the run took, in seconds.
     pub seconds: f64,
-    /// The results.
+    /// One node, beside the bare relay.
     pub rows: Vec<Row>,
+    /// Several nodes, beside as many bare relays over Redis.
+    pub cluster: Vec<Row>,
 }
 
 /// One thing that was measured.
@@ -75,30 +77,15 @@ impl Row {
 }
 
 impl Report {
-    /// The table, in Markdown that reads well as it is.
-    pub fn table(&self) -> String {
-        let mut lines = vec![["metric", "unit", "product", "bare relay", "ratio", "goal"].map(str::to_owned)];
-        for row in &self.rows {
-            let goal = match row.goal {
-                Some(Goal::Most(most)) => format!("≤ {most}"),
-                Some(Goal::Ratio(most)) => format!("≤ {most}×"),
-                None => String::new(),
-            };
-            let verdict = match row.met {
-                Some(true) => " met",
-                Some(false) => " **missed**",
-                None => "",
-            };
-            lines.push([
-                row.metric.to_owned(),
-                row.unit.to_owned(),
-                spread(Some(&row.product)),
-                spread(row.bare.as_ref()),
-                row.ratio.as_ref().map(|ratio| format!("{}×", spread(Some(ratio)))).unwrap_or_default(),
-                goal + verdict,
-            ]);
-        }
-        aligned(&lines)
+    /// The tables, in Markdown that reads well as it is.
+    pub fn tables(&self) -> String {
+        let parts = [
+            ("One node", "bare relay", &self.rows),
+            ("Between nodes, over Redis and PostgreSQL", "bare relays over Redis", &self.cluster),
+        ];
+        let parts = parts.into_iter().filter(|(_, _, rows)| !rows.is_empty());
+        let texts = parts.map(|(title, beside, rows)| format!("## {title}\n\n{}", table(rows, beside)));
+        texts.collect::<Vec<_>>().join("\n")
     }
 
     /// The whole report, in Markdown.
@@ -114,9 +101,34 @@ impl Report {
              - {rustc}; {}\n\n{}",
             self.seconds,
             packages.join(", "),
-            self.table(),
+            self.tables(),
         )
     }
+}
+
+fn table(rows: &[Row], beside: &str) -> String {
+    let mut lines = vec![["metric", "unit", "product", beside, "ratio", "goal"].map(str::to_owned)];
+    for row in rows {
+        let goal = match row.goal {
+            Some(Goal::Most(most)) => format!("≤ {most}"),
+            Some(Goal::Ratio(most)) => format!("≤ {most}×"),
+            None => String::new(),
+        };
+        let verdict = match row.met {
+            Some(true) => " met",
+            Some(false) => " **missed**",
+            None => "",
+        };
+        lines.push([
+            row.metric.to_owned(),
+            row.unit.to_owned(),
+            spread(Some(&row.product)),
+            spread(row.bare.as_ref()),
+            row.ratio.as_ref().map(|ratio| format!("{}×", spread(Some(ratio)))).unwrap_or_default(),
+            goal + verdict,
+        ]);
+    }
+    aligned(&lines)
 }
 
 /// A median with its spread, or nothing.
@@ -180,11 +192,20 @@ mod tests {
         let rows = [vec![1.0, 2.0, 3.0], vec![9.0]]
             .map(|product| Row::new(NAME, product, vec![2.0], Some(Goal::Most(8.0))).unwrap());
         let circumstances = Circumstances::now();
-        let report = Report { schema: 1, quick: true, circumstances, seconds: 1.0, rows: rows.to_vec() };
-        let table = report.table();
-        assert_eq!(table.lines().count(), 4);
+        let mut report = Report {
+            schema: 2,
+            quick: true,
+            circumstances,
+            seconds: 1.0,
+            rows: rows.to_vec(),
+            cluster: vec![],
+        };
+        let table = report.tables();
+        assert_eq!(table.lines().count(), 6);
         assert!(table.contains("2.00 (1.00–3.00)") && table.contains("≤ 8 met"), "{table}");
         assert!(table.contains("≤ 8 **missed**"), "{table}");
         assert!(report.markdown().contains("Quick run"));
+        report.cluster = report.rows.split_off(1);
+        assert!(report.tables().contains("| bare relays over Redis |"), "{}", report.tables());
     }
 }

@@ -1,8 +1,9 @@
 //! The server under load, and how to speak to it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
+use bytes::Bytes;
 
 use crate::client::{Client, prepared, source_address};
 use crate::peers::Peer;
@@ -20,7 +21,10 @@ pub enum Dialect {
         secret: String,
     },
     /// The bare relay.
-    Bare,
+    Bare {
+        /// Whether it is one of several, whose clients hear when they can be reached from the others.
+        linked: bool,
+    },
 }
 
 /// A running server.
@@ -32,6 +36,35 @@ pub struct Target {
     pub address: SocketAddr,
     /// Its process.
     pub pid: u32,
+}
+
+/// Nodes that are one service, and the servers behind them.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its nodes; never empty.
+    pub nodes: Vec<Target>,
+    /// Redis's process, if the nodes have one between them.
+    pub redis: Option<u32>,
+    /// The first process of their PostgreSQL, which starts others.
+    pub postgres: Option<u32>,
+}
+
+impl Service {
+    /// The node for the peer number `index`: they take turns.
+    pub fn node(&self, index: usize) -> &Target {
+        &self.nodes[index % self.nodes.len()]
+    }
+
+    /// Whether it is the product.
+    pub fn speaks_mesh(&self) -> bool {
+        self.nodes.iter().all(|node| matches!(node.dialect, Dialect::Mesh { .. }))
+    }
+}
+
+impl From<Target> for Service {
+    fn from(node: Target) -> Self {
+        Self { nodes: vec![node], redis: None, postgres: None }
+    }
 }
 
 /// What a client of the product says that it can do; the bare relay is not told.
@@ -59,11 +92,17 @@ pub enum Kind {
 impl Target {
     /// Connects as `peer` and upgrades; `index` chooses the source address.
     pub async fn connect(&self, peer: &Peer, index: usize) -> anyhow::Result<Client> {
+        self.connect_from(peer, source_address(index)).await
+    }
+
+    /// As [`Self::connect`], from a loopback address. A server that will not have it is a
+    /// [`crate::client::Refused`].
+    pub async fn connect_from(&self, peer: &Peer, source: Ipv4Addr) -> anyhow::Result<Client> {
         let path = match &self.dialect {
             Dialect::Mesh { secret } => format!("/ws?token={}", token::sign(peer, secret)?),
-            Dialect::Bare => format!("/ws?id={}", peer.id),
+            Dialect::Bare { .. } => format!("/ws?id={}", peer.id),
         };
-        Client::connect(self.address, source_address(index), &path).await
+        Client::connect(self.address, source, &path).await
     }
 
     /// What a client says first, if anything.
@@ -79,11 +118,17 @@ impl Target {
         Some(format!(r#"{{"type":"register","peer_id":"{}","payload":{payload}}}"#, peer.id))
     }
 
-    /// Registers a connected client and waits for its list; nothing with the bare relay.
+    /// Registers a connected client and waits for its list; with the bare relay until it can be reached.
     pub async fn register(&self, client: &mut Client, peer: &Peer, manner: Manner) -> anyhow::Result<()> {
-        let Some(text) = self.registration(peer, manner) else { return Ok(()) };
-        client.send(&text).await?;
-        await_list(client).await
+        if let Some(text) = self.registration(peer, manner) {
+            client.send(&text).await?;
+            await_list(client).await?;
+            return Ok(());
+        }
+        if self.dialect == (Dialect::Bare { linked: true }) {
+            ensure!(client.receive().await?.is_empty(), "a message before the client could be reached");
+        }
+        Ok(())
     }
 
     /// Connects and registers.
@@ -99,19 +144,19 @@ impl Target {
         let envelope = envelope(kind, &from.id, &to.id, id);
         match self.dialect {
             Dialect::Mesh { .. } => prepared(&envelope),
-            Dialect::Bare => prepared(&format!("{}\n{envelope}", to.id)),
+            Dialect::Bare { .. } => prepared(&format!("{}\n{envelope}", to.id)),
         }
     }
 }
 
-/// Waits for the peer list.
-pub async fn await_list(client: &mut Client) -> anyhow::Result<()> {
+/// Waits for the peer list; the whole message.
+pub async fn await_list(client: &mut Client) -> anyhow::Result<Bytes> {
     loop {
         let text = client.receive().await?;
         // The type stands at one of the ends; a list of thousands in between is not searched.
         let (head, tail) = (&text[..text.len().min(64)], &text[text.len().saturating_sub(64)..]);
         if contains(head, br#""peer_list""#) || contains(tail, br#""peer_list""#) {
-            return Ok(());
+            return Ok(text);
         }
         if contains(&text, br#""type":"error""#) {
             bail!("the server refused to register: {}", String::from_utf8_lossy(&text));
@@ -202,7 +247,7 @@ mod tests {
     fn the_bare_relay_gets_the_target_first() {
         let peers = roster(2, 2);
         let target = |dialect| Target { dialect, address: ([127, 0, 0, 1], 1).into(), pid: 0 };
-        let bare = target(Dialect::Bare).message(Kind::Offer, &peers[0], &peers[1], None);
+        let bare = target(Dialect::Bare { linked: false }).message(Kind::Offer, &peers[0], &peers[1], None);
         let mesh =
             target(Dialect::Mesh { secret: String::new() }).message(Kind::Offer, &peers[0], &peers[1], None);
         assert_eq!(bare.len(), mesh.len() + "peer-00001\n".len());

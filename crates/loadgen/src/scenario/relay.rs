@@ -1,4 +1,4 @@
-//! Messages through the server, between pairs of which one sends and one receives.
+//! Messages through the service, between pairs of which one sends and one receives.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,10 +11,14 @@ use super::{Cost, Meter, close_all, side_by_side};
 use crate::client::{Client, PATIENCE, Writer};
 use crate::peers::Peer;
 use crate::stats::Samples;
-use crate::target::{Kind, Manner, Target};
+use crate::target::{Kind, Manner, Service};
 
 /// Load before a closed loop is measured, so that caches are warm and all pairs run.
 const WARM_UP: Duration = Duration::from_millis(100);
+/// Messages of a pair under way where a number of them is sent as fast as it goes.
+const AHEAD: u32 = 8;
+/// Between two looks at whether all receipts have come.
+const LOOK: Duration = Duration::from_millis(5);
 /// Before an intended time the sender stops sleeping and spins: sleeping is exact to about this.
 const SPIN: Duration = Duration::from_micros(80);
 
@@ -24,7 +28,9 @@ pub struct Pairs {
     lanes: Vec<Lane>,
     receivers: Vec<Client>,
     /// Senders read, too: receipts, and pings that want an answer.
-    senders: JoinSet<u64>,
+    senders: JoinSet<()>,
+    receipts: Arc<AtomicU64>,
+    manner: Manner,
 }
 
 #[derive(Debug, Clone)]
@@ -45,29 +51,36 @@ pub struct Paced {
 }
 
 impl Pairs {
-    /// Connects `count` pairs of `peers`, neighbours each, which have to be in the same mesh. With
-    /// [`Manner::Feedback`] every message has an `id`, and its sender gets a receipt.
-    pub async fn open(target: &Target, peers: &[Peer], count: usize, manner: Manner) -> anyhow::Result<Self> {
+    /// Connects `count` pairs of `peers`, neighbours each, which have to be in the same mesh. Where there are several
+    /// nodes, the two are at different ones, and each node sends to the next. With [`Manner::Feedback`] every message has
+    /// an `id`, and its sender gets a receipt.
+    pub async fn open(
+        service: &Service,
+        peers: &[Peer],
+        count: usize,
+        manner: Manner,
+    ) -> anyhow::Result<Self> {
         let pairs: Vec<_> = peers.chunks_exact(2).take(count).collect();
         ensure!(pairs.len() == count, "too few peers for {count} pairs");
         let joined = side_by_side(pairs.into_iter().enumerate(), 16, async |(index, pair)| {
-            let sender = target.join(&pair[0], index, manner).await?;
-            let receiver = target.join(&pair[1], index, Manner::Plain).await?;
+            let (here, there) = (service.node(index), service.node(index + 1));
+            let sender = here.join(&pair[0], index, manner).await?;
+            let receiver = there.join(&pair[1], index, Manner::Plain).await?;
             let id = (manner != Manner::Plain).then_some("m1");
-            let frame = target.message(Kind::Offer, &pair[0], &pair[1], id);
+            let frame = here.message(Kind::Offer, &pair[0], &pair[1], id);
             Ok((sender, receiver, frame))
         })
         .await?;
-        let mut all = Self { lanes: vec![], receivers: vec![], senders: JoinSet::new() };
+        let receipts = Arc::<AtomicU64>::default();
+        let mut all = Self { lanes: vec![], receivers: vec![], senders: JoinSet::new(), receipts, manner };
         for (mut sender, receiver, frame) in joined {
             all.lanes.push(Lane { writer: sender.writer(), frame: frame.into() });
             all.receivers.push(receiver);
+            let receipts = Arc::clone(&all.receipts);
             all.senders.spawn(async move {
-                let mut receipts = 0;
                 while let Ok(Some(_)) = sender.next().await {
-                    receipts += 1;
+                    receipts.fetch_add(1, Ordering::Relaxed);
                 }
-                receipts
             });
         }
         Ok(all)
@@ -77,7 +90,7 @@ impl Pairs {
     /// no server can put several into a write, so that the cost of a message is compared and nothing else.
     pub async fn closed_loop(
         &mut self,
-        target: &Target,
+        service: &Service,
         window: u32,
         duration: Duration,
     ) -> anyhow::Result<Cost> {
@@ -105,7 +118,7 @@ impl Pairs {
             });
         }
         tokio::time::sleep(WARM_UP).await;
-        let (meter, before) = (Meter::start(target)?, count.load(Ordering::Relaxed));
+        let (meter, before) = (Meter::start(service)?, count.load(Ordering::Relaxed));
         tokio::time::sleep(duration).await;
         let messages = count.load(Ordering::Relaxed) - before;
         let cost = meter.stop(messages)?;
@@ -120,7 +133,7 @@ impl Pairs {
     /// sender keeps the times to a few microseconds, at the price of spinning.
     pub async fn open_loop(
         &mut self,
-        target: &Target,
+        service: &Service,
         rate: u32,
         duration: Duration,
         exact: bool,
@@ -128,7 +141,7 @@ impl Pairs {
         let interval = Duration::from_secs(1) / rate.max(1);
         let lanes = self.lanes.clone();
         let per_lane = usize::try_from(duration.as_nanos() / interval.as_nanos().max(1))? / lanes.len();
-        let meter = Meter::start(target)?;
+        let meter = Meter::start(service)?;
         let begin = Instant::now() + Duration::from_millis(20);
         let due = move |index: usize| begin + interval * u32::try_from(index).unwrap_or(u32::MAX);
         let mut running = JoinSet::new();
@@ -158,6 +171,40 @@ impl Pairs {
         Ok(Paced { cost, latency, lateness })
     }
 
+    /// Sends `each` messages from each sender, some at any time, and waits until all have arrived, and all receipts
+    /// where messages have an `id`. Returns how many messages that were.
+    pub async fn exactly(&mut self, each: u32) -> anyhow::Result<u64> {
+        let before = self.receipts.load(Ordering::Relaxed);
+        let mut running = JoinSet::new();
+        for (number, mut receiver) in self.receivers.drain(..).enumerate() {
+            let Some(lane) = self.lanes.get(number).cloned() else { break };
+            running.spawn(async move {
+                for turn in 0..each {
+                    lane.writer.write(&lane.frame).await?;
+                    if turn >= AHEAD {
+                        receiver.receive().await?;
+                    }
+                }
+                for _ in 0..each.min(AHEAD) {
+                    receiver.receive().await?;
+                }
+                anyhow::Ok((number, receiver))
+            });
+        }
+        let ended = running.join_all().await;
+        self.receivers = in_order(ended.into_iter().collect::<anyhow::Result<_>>()?);
+        let sent = u64::from(each) * self.lanes.len() as u64;
+        if self.manner != Manner::Plain {
+            let all_answered = async {
+                while self.receipts.load(Ordering::Relaxed) < before + sent {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, all_answered).await.context("receipts were lost")?;
+        }
+        Ok(sent)
+    }
+
     /// Closes all; returns how many receipts came.
     pub async fn close(mut self) -> anyhow::Result<u64> {
         close_all(self.receivers).await?;
@@ -165,11 +212,8 @@ impl Pairs {
             lane.writer.close().await?;
         }
         drop(self.lanes);
-        let mut receipts = 0;
-        while let Some(ended) = tokio::time::timeout(PATIENCE, self.senders.join_next()).await? {
-            receipts += ended?;
-        }
-        Ok(receipts)
+        while tokio::time::timeout(PATIENCE, self.senders.join_next()).await?.is_some() {}
+        Ok(self.receipts.load(Ordering::Relaxed))
     }
 }
 

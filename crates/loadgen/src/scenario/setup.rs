@@ -2,7 +2,7 @@
 
 use super::{Cost, Meter, side_by_side};
 use crate::peers::Peer;
-use crate::target::{Kind, Manner, Target, from_peer};
+use crate::target::{Kind, Manner, Service, Target, from_peer};
 
 /// Candidates that each side sends.
 pub const CANDIDATES: usize = 10;
@@ -10,19 +10,28 @@ pub const CANDIDATES: usize = 10;
 const WIDTH: usize = 8;
 
 /// `count` set-ups, each by two neighbours of `peers`: both join, offer, answer, candidates each way, both leave.
-pub async fn run(target: &Target, peers: &[Peer], count: usize, manner: Manner) -> anyhow::Result<Cost> {
+///
+/// Where there are several nodes, the two are at different ones.
+pub async fn run(service: &Service, peers: &[Peer], count: usize, manner: Manner) -> anyhow::Result<Cost> {
     let couples: Vec<_> = peers.chunks_exact(2).collect();
-    let meter = Meter::start(target)?;
+    let meter = Meter::start(service)?;
     // No two set-ups under way share a peer: there are more couples than the width.
-    let done = side_by_side(couples.into_iter().cycle().take(count), WIDTH, async |couple| {
-        one(target, &couple[0], &couple[1], manner).await
-    })
-    .await?;
+    let done =
+        side_by_side(couples.into_iter().cycle().take(count).enumerate(), WIDTH, async |(index, couple)| {
+            let nodes = [service.node(index), service.node(index + 1)];
+            one(nodes, &couple[0], &couple[1], manner).await
+        })
+        .await?;
     meter.stop(done.len() as u64)
 }
 
-async fn one(target: &Target, first: &Peer, second: &Peer, manner: Manner) -> anyhow::Result<()> {
-    let mut there = target.join(second, 0, manner).await?;
+async fn one(
+    [target, other]: [&Target; 2],
+    first: &Peer,
+    second: &Peer,
+    manner: Manner,
+) -> anyhow::Result<()> {
+    let mut there = other.join(second, 0, manner).await?;
     let mut here = target.join(first, 0, manner).await?;
     here.writer().write(&target.message(Kind::Offer, first, second, None)).await?;
     from_peer(&mut there).await?;

@@ -3,8 +3,15 @@
 //! A client names itself in the query (`/ws?id=NAME`). A text frame is `TARGET`, a line feed and a payload; the
 //! target gets the payload as it came. There is no authentication and no JSON, nobody is told of anybody, and a
 //! message to nobody is dropped. What the product costs beyond this is what its features cost.
+//!
+//! With `--redis`, several of these processes are one relay: what is for nobody here is published to a channel with the
+//! target's name. A client then gets an empty text as soon as Redis has confirmed the subscription of its channel, so
+//! that it knows from when on it can be reached, as the product's clients know by their list.
 
 #![expect(clippy::print_stdout, reason = "a program: it prints its address")]
+
+mod redis;
+mod resp;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -41,6 +48,9 @@ struct Arguments {
     /// Address to listen on; port 0 takes a free one, which is printed.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// A Redis server, through which several of these relay to each other.
+    #[arg(long)]
+    redis: Option<SocketAddr>,
 }
 
 /// What waits for one client: anyone may push, its own task takes. Empty, it holds no memory.
@@ -50,9 +60,10 @@ struct Mailbox {
     waker: AtomicWaker,
 }
 
-#[derive(Default)]
 struct Relay {
     clients: RwLock<HashMap<Box<str>, Arc<Mailbox>, RandomState>>,
+    /// The way to the other processes, if there are any.
+    others: Option<redis::Link>,
 }
 
 impl Mailbox {
@@ -83,12 +94,18 @@ impl Mailbox {
 }
 
 impl Relay {
+    fn new(others: Option<redis::Link>) -> Self {
+        Self { clients: RwLock::default(), others }
+    }
+
     fn enter(&self, name: &str) -> Arc<Mailbox> {
         let mailbox = Arc::<Mailbox>::default();
-        self.clients
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.into(), Arc::clone(&mailbox));
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        clients.insert(name.into(), Arc::clone(&mailbox));
+        // Under the lock: of a client that leaves and one that comes, the last has the last word.
+        if let Some(others) = &self.others {
+            others.subscribe(name);
+        }
         mailbox
     }
 
@@ -96,16 +113,27 @@ impl Relay {
         let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
         if clients.get(name).is_some_and(|now| Arc::ptr_eq(now, mailbox)) {
             clients.remove(name);
+            if let Some(others) = &self.others {
+                others.unsubscribe(name);
+            }
         }
     }
 
     fn forward(&self, frame: &Bytes) {
         let Some(end) = frame.iter().position(|&byte| byte == b'\n') else { return };
-        let Ok(target) = std::str::from_utf8(&frame[..end]) else { return };
-        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mailbox) = clients.get(target) {
-            mailbox.push(frame.slice(end + 1..));
+        let (target, payload) = (&frame[..end], frame.slice(end + 1..));
+        if let (Err(payload), Some(others)) = (self.deliver(target, payload), &self.others) {
+            others.publish(target, &payload);
         }
+    }
+
+    /// Puts a message into the queue of a client of this process; gives it back where there is none.
+    fn deliver(&self, target: &[u8], payload: Bytes) -> Result<(), Bytes> {
+        let Ok(name) = std::str::from_utf8(target) else { return Err(payload) };
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(mailbox) = clients.get(name) else { return Err(payload) };
+        mailbox.push(payload);
+        Ok(())
     }
 }
 
@@ -113,16 +141,26 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     // As the product: several threads, as many as there are processors.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(arguments.listen))
+    runtime.block_on(async {
+        let Some(redis) = arguments.redis else {
+            return serve(arguments.listen, Arc::new(Relay::new(None))).await;
+        };
+        let (link, lines) = redis::connect(redis).await?;
+        let relay = Arc::new(Relay::new(Some(link)));
+        // It cannot go on without Redis: a yardstick that loses messages measures nothing.
+        tokio::select! {
+            result = serve(arguments.listen, Arc::clone(&relay)) => result,
+            result = lines.run(Arc::clone(&relay)) => result,
+        }
+    })
 }
 
-async fn serve(address: SocketAddr) -> anyhow::Result<()> {
+async fn serve(address: SocketAddr, relay: Arc<Relay>) -> anyhow::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let listener: TcpListener = socket.listen(BACKLOG)?;
     println!("listening on {}", listener.local_addr()?);
-    let relay = Arc::<Relay>::default();
     loop {
         let (stream, _) = listener.accept().await.context("cannot accept")?;
         let relay = Arc::clone(&relay);

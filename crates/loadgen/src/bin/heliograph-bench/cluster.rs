@@ -1,0 +1,313 @@
+//! Several nodes over Redis and PostgreSQL, beside as many bare relays over Redis.
+
+use std::time::Duration;
+
+use heliograph_loadgen::cluster::{Cluster, Databases};
+use heliograph_loadgen::peers::{Peer, roster};
+use heliograph_loadgen::process::Limits;
+use heliograph_loadgen::report::{Goal, Row};
+use heliograph_loadgen::scenario::count::{self, PerMessage};
+use heliograph_loadgen::scenario::reconnect::{self, Loss, Return};
+use heliograph_loadgen::scenario::{Cost, join};
+use heliograph_loadgen::target::Manner;
+
+use crate::Programs;
+use crate::scale::{BATCH, COUNTED, KNOWN, PEERS, PER_MESH, RETURNING, Scale};
+use crate::turns::{Both, Name, Rows, Side, Turns, mib};
+
+/// All processes of the product, through all of the yardstick's.
+const COST: Option<Goal> = Some(Goal::Ratio(1.5));
+/// A background that goes on at all times adds its share to what is counted.
+const NEARLY: f64 = 0.01;
+
+/// The measurements between nodes.
+pub(crate) struct ClusterBench {
+    programs: Programs,
+    scale: Scale,
+    peers: Vec<Peer>,
+    databases: Databases,
+    rows: Rows,
+}
+
+impl ClusterBench {
+    /// All that is wanted.
+    pub(crate) async fn run(
+        programs: Programs,
+        scale: Scale,
+        wanted: &impl Fn(&str) -> bool,
+    ) -> anyhow::Result<Vec<Row>> {
+        let parts = ["relay", "latency", "sizes", "setup", "join", "count", "return"];
+        if !parts.iter().any(|part| wanted(&format!("cross-{part}"))) {
+            return Ok(vec![]);
+        }
+        let databases = Databases::start().await?;
+        let mut bench =
+            Self { programs, scale, peers: roster(PEERS, PER_MESH), databases, rows: Rows::default() };
+        if parts[..6].iter().any(|part| wanted(&format!("cross-{part}"))) {
+            bench.two_nodes(wanted).await?;
+        }
+        if wanted("cross-sizes") {
+            bench.sizes().await?;
+        }
+        if wanted("cross-return") {
+            bench.returns().await?;
+        }
+        Ok(bench.rows.0)
+    }
+
+    async fn product(&mut self, nodes: usize, limits: Limits) -> anyhow::Result<Cluster> {
+        if self.programs.against_itself {
+            return self.bare(nodes).await;
+        }
+        let Self { programs, databases, peers, .. } = self;
+        let cluster = Cluster::product(&programs.product, nodes, limits, databases, peers).await?;
+        // What a start still does in the background would count as load.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok(cluster)
+    }
+
+    async fn bare(&self, nodes: usize) -> anyhow::Result<Cluster> {
+        Cluster::bare(&self.programs.bare, nodes).await
+    }
+
+    async fn two_nodes(&mut self, wanted: &impl Fn(&str) -> bool) -> anyhow::Result<()> {
+        let (product, bare) = (self.product(2, Limits::Off).await?, self.bare(2).await?);
+        let turns = Turns::of(product.service(), bare.service());
+        if product.service().speaks_mesh() {
+            // Each peer at the node at which it will join.
+            join::exchanges(product.service(), &self.peers[..KNOWN], true).await?;
+        }
+        if wanted("cross-relay") {
+            self.relay(turns).await?;
+        }
+        if wanted("cross-latency") {
+            self.latency(turns).await?;
+        }
+        if wanted("cross-setup") {
+            self.setups(turns).await?;
+        }
+        if wanted("cross-join") {
+            self.joins(turns).await?;
+        }
+        if wanted("cross-count") && !self.programs.against_itself {
+            self.counts(&product).await?;
+        }
+        Ok(())
+    }
+
+    async fn relay(&mut self, turns: Turns<'_>) -> anyhow::Result<()> {
+        let (scale, peers) = (&self.scale, &self.peers);
+        let single = turns.closed_loops(scale, peers, 1, Manner::Plain).await?;
+        let batched = turns.closed_loops(scale, peers, BATCH, Manner::Plain).await?;
+        let receipts = turns.closed_loops(scale, peers, 1, Manner::Feedback).await?;
+        let paced = turns.paced(scale, peers).await?;
+        let rows = &mut self.rows;
+        parts(rows, &single, CPU);
+        parts(rows, &batched, CPU_BATCHED);
+        parts(rows, &paced, CPU_PACED);
+        rows.add(
+            ("cross_cpu_feedback", "CPU per message with a receipt", "µs"),
+            receipts.each(Cost::all_us),
+            None,
+        );
+        let rate = |cost: &Cost| cost.per_second;
+        rows.add(("cross_rate", "messages, one under way per pair", "1/s"), single.each(rate), None);
+        rows.add(("cross_rate_batched", "messages, 16 under way per pair", "1/s"), batched.each(rate), None);
+        Ok(())
+    }
+
+    async fn latency(&mut self, turns: Turns<'_>) -> anyhow::Result<()> {
+        let names = [
+            ("cross_latency_p50", "latency at 2,000/s, median", "µs"),
+            ("cross_latency_p99", "latency at 2,000/s, 99th percentile", "µs"),
+            ("cross_lateness_p50", "of it the generator's own, median", "µs"),
+            ("cross_lateness_p99", "of it the generator's own, 99th percentile", "µs"),
+        ];
+        let latency = turns.latency(&self.scale, &self.peers).await?;
+        latency.rows(&mut self.rows, names, Some(Goal::Most(5_000.0)));
+        Ok(())
+    }
+
+    /// With one node all pairs are at the same; with two and three each message crosses.
+    async fn sizes(&mut self) -> anyhow::Result<()> {
+        let names = [
+            ("cross_cpu_1", "CPU per message, 1 node", "µs"),
+            ("cross_cpu_2", "CPU per message, 2 nodes", "µs"),
+            ("cross_cpu_3", "CPU per message, 3 nodes", "µs"),
+        ];
+        for (nodes, name) in (1..).zip(names) {
+            eprintln!("nodes: {nodes}");
+            let (product, bare) = (self.product(nodes, Limits::Off).await?, self.bare(nodes).await?);
+            let turns = Turns::of(product.service(), bare.service());
+            let costs = turns.closed_loops(&self.scale, &self.peers, 1, Manner::Plain).await?;
+            self.rows.add(name, costs.each(Cost::all_us), None);
+        }
+        Ok(())
+    }
+
+    async fn setups(&mut self, turns: Turns<'_>) -> anyhow::Result<()> {
+        let (peers, count) = (&self.peers[..KNOWN], self.scale.setups / 2);
+        let plain = turns.setups(&self.scale, peers, count, Manner::Plain).await?;
+        let full = turns.setups(&self.scale, peers, count / 2, Manner::Full).await?;
+        let rows = &mut self.rows;
+        rows.add(("cross_setup_cpu", "CPU per set-up", "µs"), plain.each(Cost::all_us), None);
+        rows.add(("cross_setup_cpu_nodes", "of it the nodes", "µs"), plain.each(|cost| cost.cpu_us), None);
+        rows.add(
+            ("cross_setup_cpu_full", "CPU per set-up, all capabilities", "µs"),
+            full.each(Cost::all_us),
+            None,
+        );
+        Ok(())
+    }
+
+    async fn joins(&mut self, turns: Turns<'_>) -> anyhow::Result<()> {
+        let Self { scale, peers, rows, .. } = self;
+        let known = &peers[..scale.joins.min(KNOWN)];
+        let costs = turns.joins(scale, |_| known).await?;
+        let name = ("cross_join_cpu", "nodes' CPU per join, token in hand", "µs");
+        rows.add(name, costs.each(|run| run.join.cpu_us), Some(Goal::Most(200.0)));
+        let [(_, product), _] = turns.0;
+        if product.speaks_mesh() {
+            let mut arrivals = Both::default();
+            for _ in 0..scale.rounds {
+                arrivals.add(Side::Product, join::arrivals(product, known).await?);
+            }
+            let name = ("cross_arrival_cpu", "nodes' CPU per join with the token exchange before it", "µs");
+            rows.add(name, arrivals.each(|cost: &Cost| cost.cpu_us), Some(Goal::Most(200.0)));
+        }
+        let [redis, postgres, leave] = [
+            costs.each(|run| run.join.redis_us),
+            costs.own(|run| run.join.postgres_us),
+            costs.each(|run| run.leave.cpu_us),
+        ];
+        rows.add(("cross_join_cpu_redis", "Redis's CPU per join", "µs"), redis, None);
+        rows.add(("cross_join_cpu_postgres", "PostgreSQL's CPU per join", "µs"), postgres, None);
+        rows.add(("cross_join_rate", "joins", "1/s"), costs.each(|run| run.join.per_second), None);
+        rows.add(("cross_leave_cpu", "nodes' CPU per leave", "µs"), leave, None);
+        Ok(())
+    }
+
+    async fn counts(&mut self, product: &Cluster) -> anyhow::Result<()> {
+        eprintln!("what a message asks for");
+        let peers = &self.peers;
+        let count =
+            async |apart, manner| count::run(product, &self.databases, peers, COUNTED, apart, manner).await;
+        let crossing = count(true, Manner::Plain).await?;
+        let answered = count(true, Manner::Feedback).await?;
+        let local = count(false, Manner::Feedback).await?;
+        let rows = &mut self.rows;
+        let mut add = |name, value, most| {
+            let both = Both { product: vec![value], bare: vec![] };
+            rows.add(name, both, Some(Goal::Most(most)));
+        };
+        add(("cross_publishes", "Redis publishes per message", "1"), crossing.publishes, 1.0 + NEARLY);
+        add(("cross_commands", "Redis commands per message", "1"), crossing.commands, 1.0 + NEARLY);
+        add(
+            ("cross_publishes_id", "Redis publishes per message with an id", "1"),
+            answered.publishes,
+            2.0 + NEARLY,
+        );
+        add(
+            ("cross_commands_id", "Redis commands per message with an id", "1"),
+            answered.commands,
+            2.0 + NEARLY,
+        );
+        add(
+            ("local_commands", "Redis commands per message within a node, with an id", "1"),
+            local.commands,
+            NEARLY,
+        );
+        let statements =
+            |counted: [PerMessage; 3]| counted.map(|each| each.statements).into_iter().fold(0.0, f64::max);
+        add(
+            ("cross_statements", "SQL statements per message, the most of these", "1"),
+            statements([crossing, answered, local]),
+            NEARLY,
+        );
+        Ok(())
+    }
+
+    async fn returns(&mut self) -> anyhow::Result<()> {
+        let peers: Vec<_> = self.peers[..RETURNING].to_vec();
+        let (mut reset, mut killed) = (Both::default(), Both::default());
+        for round in 1..=self.scale.returns {
+            eprintln!("{RETURNING} come back, round {round} of {}", self.scale.returns);
+            // Limits as they come: what they do in a storm is part of the answer.
+            for (side, mut cluster) in
+                [(Side::Product, self.product(2, Limits::Default).await?), (Side::Bare, self.bare(2).await?)]
+            {
+                reset.add(side, reconnect::run(&mut cluster, &peers, Loss::Reset).await?);
+                killed.add(side, reconnect::run(&mut cluster, &peers, Loss::Killed).await?);
+            }
+        }
+        returned(&mut self.rows, &reset, &RESET);
+        returned(&mut self.rows, &killed, &KILLED);
+        Ok(())
+    }
+}
+
+/// The rows of a scenario with several of them.
+type Names<const N: usize> = [Name; N];
+
+const CPU: Names<4> = [
+    ("cross_cpu", "CPU per 1.5 KB message, one under way per pair", "µs"),
+    ("cross_cpu_nodes", "of it the nodes", "µs"),
+    ("cross_cpu_redis", "of it Redis", "µs"),
+    ("cross_cpu_postgres", "of it PostgreSQL", "µs"),
+];
+const CPU_BATCHED: Names<4> = [
+    ("cross_cpu_batched", "CPU per message, 16 under way per pair", "µs"),
+    ("cross_cpu_batched_nodes", "of it the nodes", "µs"),
+    ("cross_cpu_batched_redis", "of it Redis", "µs"),
+    ("cross_cpu_batched_postgres", "of it PostgreSQL", "µs"),
+];
+const CPU_PACED: Names<4> = [
+    ("cross_cpu_paced", "CPU per message at 5,000/s", "µs"),
+    ("cross_cpu_paced_nodes", "of it the nodes", "µs"),
+    ("cross_cpu_paced_redis", "of it Redis", "µs"),
+    ("cross_cpu_paced_postgres", "of it PostgreSQL", "µs"),
+];
+const RESET: Names<9> = [
+    ("reset_back", "5,000 sockets reset at once: until all have a session", "ms"),
+    ("reset_back_p50", "until one has, median", "ms"),
+    ("reset_back_p99", "until one has, 99th percentile", "ms"),
+    ("reset_resumed", "sessions that went on", "1"),
+    ("reset_refused", "upgrades refused with Retry-After", "1"),
+    ("reset_broken", "connections that broke", "1"),
+    ("reset_idle", "resident before, both nodes", "MiB"),
+    ("reset_peak", "most resident so far, both nodes", "MiB"),
+    ("reset_queued", "most in the queues of the nodes", "1"),
+];
+const KILLED: Names<9> = [
+    ("killed_back", "a node with 5,000 killed: until all have a session at the other", "ms"),
+    ("killed_back_p50", "until one has, median", "ms"),
+    ("killed_back_p99", "until one has, 99th percentile", "ms"),
+    ("killed_resumed", "sessions that went on", "1"),
+    ("killed_refused", "upgrades refused with Retry-After", "1"),
+    ("killed_broken", "connections that broke", "1"),
+    ("killed_idle", "resident before, the other node", "MiB"),
+    ("killed_peak", "most resident so far, the other node", "MiB"),
+    ("killed_queued", "most in the queues of the node", "1"),
+];
+
+/// The cost of all processes, and its parts.
+fn parts(rows: &mut Rows, costs: &Both<Cost>, [all, nodes, redis, postgres]: Names<4>) {
+    rows.add(all, costs.each(Cost::all_us), COST);
+    rows.add(nodes, costs.each(|cost| cost.cpu_us), None);
+    rows.add(redis, costs.each(|cost| cost.redis_us), None);
+    rows.add(postgres, costs.own(|cost| cost.postgres_us), None);
+}
+
+/// How a storm went.
+fn returned(rows: &mut Rows, runs: &Both<Return>, names: &Names<9>) {
+    let &[back, p50, p99, resumed, refused, broken, idle, peak, queued] = names;
+    rows.add(back, runs.each(|run| run.all_back_ms), None);
+    rows.add(p50, runs.each(|run| run.median_ms), None);
+    rows.add(p99, runs.each(|run| run.tail_ms), None);
+    rows.add(resumed, runs.own(|run| run.resumed as f64), None);
+    rows.add(refused, runs.own(|run| run.refused.values().sum::<u64>() as f64), None);
+    rows.add(broken, runs.each(|run| run.broken as f64), None);
+    rows.add(idle, runs.each(|run| mib(run.idle)), None);
+    rows.add(peak, runs.each(|run| mib(run.peak)), None);
+    rows.add(queued, runs.own(|run| run.queued), None);
+}
