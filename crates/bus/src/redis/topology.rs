@@ -167,7 +167,7 @@ impl Topology {
         partition: Partition,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, BusError> {
-        self.ask(partition, async |mut connection| script.invoke_async(&mut connection).await).await
+        self.ask(partition, Question::Script(script)).await
     }
 
     /// Runs a command in a partition.
@@ -176,7 +176,7 @@ impl Topology {
         partition: Partition,
         command: &Cmd,
     ) -> Result<T, BusError> {
-        self.ask(partition, async |mut connection| command.query_async(&mut connection).await).await
+        self.ask(partition, Question::Command(command)).await
     }
 
     /// Runs a pipeline in a partition. An error in one of its commands is an error of all.
@@ -185,37 +185,37 @@ impl Topology {
         partition: Partition,
         pipeline: &Pipeline,
     ) -> Result<T, BusError> {
-        self.ask(partition, async |mut connection| pipeline.query_async(&mut connection).await).await
+        self.ask(partition, Question::Pipeline(pipeline)).await
     }
 
     /// Asks the partition's shard. If that one no longer serves it, asks the one that does, once: such an answer says
     /// that nothing was done. After any other failure it is unknown what was done, so nothing is tried again.
-    async fn ask<T>(
+    async fn ask<T: FromRedisValue>(
         &self,
         partition: Partition,
-        question: impl AsyncFn(MultiplexedConnection) -> RedisResult<T>,
+        question: Question<'_>,
     ) -> Result<T, BusError> {
         let mut layouts = self.layouts();
         layouts.mark_unchanged();
-        let failure = match self.ask_once(partition, &question).await {
+        let failure = match self.ask_once(partition, question).await {
             Err(failure) if is_move(&failure) => failure,
             answer => return answer.map_err(|error| unavailable(&error)),
         };
         let _same_layout = timeout(MOVE, layouts.changed()).await;
         tracing::debug!(%failure, "redis: asking again after a move");
-        self.ask_once(partition, &question).await.map_err(|error| unavailable(&error))
+        self.ask_once(partition, question).await.map_err(|error| unavailable(&error))
     }
 
-    async fn ask_once<T>(
+    async fn ask_once<T: FromRedisValue>(
         &self,
         partition: Partition,
-        question: &impl AsyncFn(MultiplexedConnection) -> RedisResult<T>,
+        question: Question<'_>,
     ) -> RedisResult<T> {
         let Some(shard) = self.shard(partition) else {
             return Err((ErrorKind::Io, "no Redis node serves this partition").into());
         };
         let lane = shard.lane().await.inspect_err(|_| self.suspect())?;
-        let answer = question(lane.connection()).await;
+        let answer = question.put_to(lane.connection()).await;
         if let Err(error) = &answer {
             if is_move(error) {
                 self.suspect();
@@ -225,6 +225,24 @@ impl Topology {
             }
         }
         answer
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Copy)]
+enum Question<'a> {
+    Script(&'a ScriptInvocation<'a>),
+    Command(&'a Cmd),
+    Pipeline(&'a Pipeline),
+}
+
+impl Question<'_> {
+    async fn put_to<T: FromRedisValue>(self, mut connection: MultiplexedConnection) -> RedisResult<T> {
+        match self {
+            Self::Script(script) => script.invoke_async(&mut connection).await,
+            Self::Command(command) => command.query_async(&mut connection).await,
+            Self::Pipeline(pipeline) => pipeline.query_async(&mut connection).await,
+        }
     }
 }
 

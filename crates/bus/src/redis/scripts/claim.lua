@@ -1,4 +1,4 @@
--- A new session of a peer becomes the live one. It inherits the place of the former one.
+-- A new session of a peer becomes the live one. It inherits the place of the former one, hidden.
 -- ARGV: 5 peer, 6 visit. Answers DONE, epoch, and of the former session: node, epoch, place or 0.
 local bar = barred()
 if bar then
@@ -11,5 +11,8 @@ write_seat(peer, { epoch = epoch, place = former and former.place, node = NODE, 
 redis.call('SADD', INDEX, entry(peer))
 if not former then
   return { DONE, epoch }
+end
+if former.place then
+  redis.call('ZREM', ORDER, peer)
 end
 return { DONE, epoch, former.node, former.epoch, former.place or 0 }

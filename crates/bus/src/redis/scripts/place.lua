@@ -10,6 +10,7 @@ if not seat or seat.epoch ~= epoch then
   return { NEWER }
 end
 if seat.place and ARGV[7] == 'same' then
+  list(peer, seat.place)
   return { DONE, seat.place, members() }
 end
 if seat.place then

@@ -1,9 +1,9 @@
 -- A node says whom it has.
 --
--- Before the era is open, nothing is told to anyone: all nodes put back what was there before. Afterwards a listed
--- session that is not here was given up for lost: it comes anew.
+-- Before the era is open, nothing is told to anyone: all nodes put back what was there before. Afterwards a session that
+-- is not here was given up for lost: if it was listed, it comes anew.
 --
--- ARGV from 5: for each session its peer, epoch, place or '', visit.
+-- ARGV from 5: for each session its peer, epoch, place or '', '1' if it is listed, visit.
 -- Answers DONE, the era or '', a list of outcome and number for each session, and everyone if one got a new place.
 -- Outcomes: DONE 0 (as it was said), NEWER epoch, BACK place (it has another place).
 if gone() then
@@ -14,25 +14,28 @@ local era = redis.call('GET', ERA)
 local function put_back(peer, epoch, place, visit)
   write_seat(peer, { epoch = epoch, place = place, node = NODE, visit = visit })
   redis.call('SADD', INDEX, entry(peer))
-  if place then
-    list(peer, place)
-  end
 end
 
-local function say(peer, epoch, place, visit)
+local function say(peer, epoch, place, listed, visit)
   local seat = seat_of(peer)
+  local known = seat and seat.place
   if seat and seat.epoch > epoch then
-    if not era and place and not seat.place then
-      -- The older one said it later. The newer one inherited its place.
+    if not era and place and not known then
+      -- The older one said it later. The newer one inherits its place.
       seat.place = place
       write_seat(peer, seat)
-      list(peer, place)
     end
     return NEWER, seat.epoch
   end
-  local known = seat and seat.place
-  if not era or not place or known == place then
+  if not era then
     put_back(peer, epoch, place or known, visit)
+    if listed then
+      list(peer, place)
+    end
+    return DONE, 0
+  end
+  if not place or known == place then
+    put_back(peer, epoch, known, visit)
     return DONE, 0
   end
   if known and seat.epoch == epoch then
@@ -41,21 +44,31 @@ local function say(peer, epoch, place, visit)
   if known then
     unlist(peer, known)
   end
+  if not listed then
+    if not redis.call('GET', FATE) then
+      -- Nobody has told the others yet that this place is given up.
+      unlist(peer, place)
+    end
+    put_back(peer, epoch, nil, visit)
+    return DONE, 0
+  end
   local new = tick()
   put_back(peer, epoch, new, visit)
+  list(peer, new)
   tell_joined(peer, new)
   return BACK, new
 end
 
 local highest = tonumber(redis.call('GET', CLOCK)) or 0
-for i = 5, #ARGV, 4 do
+for i = 5, #ARGV, 5 do
   highest = math.max(highest, tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]) or 0)
 end
 redis.call('SET', CLOCK, text(highest))
 
 local outcomes, moved = {}, false
-for i = 5, #ARGV, 4 do
-  local outcome, number = say(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3])
+for i = 5, #ARGV, 5 do
+  local epoch, place = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local outcome, number = say(ARGV[i], epoch, place, ARGV[i + 3] == '1', ARGV[i + 4])
   table.insert(outcomes, outcome)
   table.insert(outcomes, number)
   moved = moved or outcome == BACK

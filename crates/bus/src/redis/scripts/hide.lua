@@ -1,0 +1,11 @@
+-- A session is listed no more, and keeps its place.
+-- ARGV: 5 peer, 6 epoch. Answers DONE.
+local bar = barred()
+if bar then
+  return { bar }
+end
+local seat = seat_of(ARGV[5])
+if seat and seat.epoch == tonumber(ARGV[6]) then
+  redis.call('ZREM', ORDER, ARGV[5])
+end
+return { DONE }
