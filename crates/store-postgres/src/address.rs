@@ -113,7 +113,10 @@ mod tests {
                 "postgres://ann:s3cret@db.example/pairing?sslmode=require&channel_binding=s3cret",
                 r#"the database "pairing" at db.example:5432"#,
             ),
-            ("postgres:///pairing?user=ann&password=s3cret&host=/run/pg", r#"the database "pairing" at /run/pg"#),
+            (
+                "postgres:///pairing?user=ann&password=s3cret&host=/run/pg",
+                r#"the database "pairing" at /run/pg"#,
+            ),
         ];
         for (url, name) in cases {
             let address = Address::parse(url).unwrap();
@@ -138,7 +141,8 @@ mod tests {
 
     #[test]
     fn parameters_for_other_clients_are_left_out() {
-        let url = "postgres://db/x?sslpassword=s3cret&sslmode=require&options=-csearch_path%3Dmine&gssencmode";
+        let url =
+            "postgres://db/x?sslpassword=s3cret&sslmode=require&options=-csearch_path%3Dmine&gssencmode";
         assert_eq!(
             without_unknown_parameters(url),
             "postgres://db/x?sslmode=require&options=-csearch_path%3Dmine"

@@ -4,6 +4,7 @@
 //! Postgres repeats values and statements in its messages, so none of them is passed on: only its code is, with
 //! words of ours.
 
+use std::io;
 use std::time::Duration;
 
 use heliograph_store::StoreError;
@@ -25,7 +26,9 @@ pub enum OpenError {
         reason: String,
     },
     /// Nothing answers there.
-    #[error("{server} cannot be reached ({reason}): check that PostgreSQL runs there and that host and port are right")]
+    #[error(
+        "{server} cannot be reached ({reason}): check that PostgreSQL runs there and that host and port are right"
+    )]
     Unreachable {
         /// Database, host and port.
         server: String,
@@ -33,7 +36,9 @@ pub enum OpenError {
         reason: String,
     },
     /// The connection cannot be encrypted as asked.
-    #[error("no encrypted connection to {server} ({reason}): check sslmode and sslrootcert in the database URL")]
+    #[error(
+        "no encrypted connection to {server} ({reason}): check sslmode and sslrootcert in the database URL"
+    )]
     Encryption {
         /// Database, host and port.
         server: String,
@@ -60,7 +65,9 @@ pub enum OpenError {
         user: String,
     },
     /// The database is not there.
-    #[error("{server} does not exist: create it (CREATE DATABASE {database:?} OWNER {user:?}), or name another one")]
+    #[error(
+        "{server} does not exist: create it (CREATE DATABASE {database:?} OWNER {user:?}), or name another one"
+    )]
     NoDatabase {
         /// Database, host and port.
         server: String,
@@ -70,7 +77,9 @@ pub enum OpenError {
         user: String,
     },
     /// The server has no connection left.
-    #[error("{server} has no connection left: raise max_connections there, or lower the number of connections here")]
+    #[error(
+        "{server} has no connection left: raise max_connections there, or lower the number of connections here"
+    )]
     TooManyConnections {
         /// Database, host and port.
         server: String,
@@ -98,7 +107,9 @@ pub enum OpenError {
         encoding: String,
     },
     /// The schema is missing or of an earlier version.
-    #[error("{server} is not ready for this version (schema {found}, needed {needed}): run heliograph migrate first")]
+    #[error(
+        "{server} is not ready for this version (schema {found}, needed {needed}): run heliograph migrate first"
+    )]
     Older {
         /// Database, host and port.
         server: String,
@@ -155,6 +166,10 @@ impl OpenError {
         let server = address.name.clone();
         match error {
             sqlx::Error::Database(error) => Self::of_postgres(address, error.as_ref()),
+            // So rustls says what it does not like about a certificate.
+            sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Self::Encryption { server, reason: error.to_string() }
+            }
             sqlx::Error::Io(error) => Self::Unreachable { server, reason: error.to_string() },
             sqlx::Error::Tls(error) => Self::Encryption { server, reason: error.to_string() },
             sqlx::Error::Configuration(error) => Self::BadUrl { reason: error.to_string() },
@@ -244,13 +259,14 @@ impl From<sqlx::Error> for Refusal {
 }
 
 /// What is stored does not make sense.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it in by value")]
 pub(crate) fn inconsistent(what: impl ToString) -> StoreError {
     StoreError::Inconsistent(what.to_string())
 }
 
 /// The backend cannot be reached or refused.
-pub(crate) fn unavailable(why: impl ToString) -> StoreError {
-    StoreError::Unavailable(why.to_string())
+pub(crate) fn unavailable(why: impl Into<String>) -> StoreError {
+    StoreError::Unavailable(why.into())
 }
 
 /// The uniqueness that a caller's ids, codes and secrets can run into. Any other that fails is a mistake of ours.

@@ -2,9 +2,7 @@
 
 use heliograph_core::id::{MeshName, Version};
 use heliograph_store::record::Draft;
-use heliograph_store::{
-    By, EXPIRED_INVITES_CLEARED, Invite, NewInvite, SecretHash, StoreError, UnixMillis,
-};
+use heliograph_store::{By, EXPIRED_INVITES_CLEARED, Invite, NewInvite, SecretHash, StoreError, UnixMillis};
 
 use crate::change::{Change, Outcome};
 use crate::error::Refusal;

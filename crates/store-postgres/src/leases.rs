@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::PostgresStore;
 use crate::calls::call;
 use crate::error::inconsistent;
-use crate::row::{StoredLease, RenewalRow, number};
+use crate::row::{RenewalRow, StoredLease, number};
 
 #[async_trait]
 impl Leases for PostgresStore {

@@ -22,6 +22,9 @@
 //! To add a column: a migration (`migrations/README.md`), the row struct in `row.rs`, the verb that needs it. To
 //! add a verb: the conformance suite of `heliograph-store` first.
 
+#[cfg(test)]
+extern crate self as heliograph_store_postgres; // what tests share names it so
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +49,8 @@ mod pairings;
 mod row;
 mod schema;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use error::OpenError;
 pub use options::Options;

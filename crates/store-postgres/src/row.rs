@@ -282,7 +282,8 @@ impl RenewalRow {
     }
 
     pub(crate) fn change(self) -> Result<Option<StandingChange>> {
-        let (Some(number), Some(of), Some(who), Some(word)) = (self.version, self.mesh, self.peer, self.standing)
+        let (Some(number), Some(of), Some(who), Some(word)) =
+            (self.version, self.mesh, self.peer, self.standing)
         else {
             return Ok(None);
         };

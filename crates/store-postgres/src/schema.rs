@@ -12,7 +12,7 @@ use crate::error::OpenError;
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 
 /// How long migrating may take, with the wait for others who do the same.
-const MIGRATION_PATIENCE: Duration = Duration::from_secs(600);
+const MIGRATION_PATIENCE: Duration = Duration::from_mins(10);
 
 type Result<T> = std::result::Result<T, OpenError>;
 
@@ -22,8 +22,7 @@ pub(crate) async fn migrate(address: &Address, mut connection: PgConnection) -> 
     refuse_newer(address, &applied(address, &mut connection).await?)?;
     let run = MIGRATIONS.run_direct(None, &mut connection, false);
     let done = timeout(MIGRATION_PATIENCE, run).await;
-    let stuck =
-        |_| OpenError::MigrationStuck { server: address.name.clone(), waited: MIGRATION_PATIENCE };
+    let stuck = |_| OpenError::MigrationStuck { server: address.name.clone(), waited: MIGRATION_PATIENCE };
     done.map_err(stuck)?.map_err(|error| OpenError::migration(address, &error))?;
     if let Err(error) = connection.close().await {
         tracing::debug!(%error, "the connection of the migration was not closed cleanly");
@@ -63,7 +62,8 @@ async fn applied(address: &Address, connection: &mut PgConnection) -> Result<Vec
     if !exists.fetch_one(&mut *connection).await.map_err(failed)? {
         return Ok(vec![]);
     }
-    let rows = sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version");
+    let rows =
+        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version");
     rows.fetch_all(connection).await.map_err(failed)
 }
 

@@ -1,0 +1,23 @@
+//! The Postgres store keeps the promises of the traits, also among several nodes and over failures of the database,
+//! and explains why it does not open.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
+
+use heliograph_store::testing::Fresh;
+
+mod cluster;
+mod described;
+mod encryption;
+mod failures;
+mod opening;
+mod support;
+mod triggers;
+mod until;
+
+async fn fresh() -> Fresh {
+    Fresh::new(support::store(&support::migrated().await).await)
+}
+
+mod conformance {
+    heliograph_store::conformance!(super::fresh);
+}
