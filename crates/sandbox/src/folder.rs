@@ -124,3 +124,53 @@ fn end_processes_in(home: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// A folder like the one of a process that was killed, a while ago, with a program that still runs in it.
+    fn left(parent: &Path) -> (std::path::PathBuf, File, Child) {
+        let home = parent.join(format!("{PREFIX}left"));
+        fs::create_dir_all(home.join("data")).unwrap();
+        let lock = File::create(home.join(LOCK)).unwrap();
+        lock.set_modified(SystemTime::now() - 2 * SURELY_LOCKED).unwrap();
+        let program = Command::new("sleep").arg("1000").current_dir(home.join("data")).spawn().unwrap();
+        (home, lock, program)
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_ended_and_removed() {
+        let parent = TempDir::new().unwrap();
+        let (home, _nobody_locks_it, mut program) = left(parent.path());
+        remove_what_was_left(parent.path());
+        assert!(!home.exists());
+        assert!(!program.wait().unwrap().success());
+    }
+
+    #[test]
+    fn what_is_in_use_stays() {
+        let parent = TempDir::new().unwrap();
+        let (home, lock, mut program) = left(parent.path());
+        lock.try_lock().unwrap();
+        remove_what_was_left(parent.path());
+        assert!(home.exists());
+        assert!(program.try_wait().unwrap().is_none());
+        program.kill().unwrap();
+        program.wait().unwrap();
+    }
+
+    #[test]
+    fn the_folder_of_this_process_goes_with_the_last_one_in_it() {
+        let (one, other) = (Folder::new("one").unwrap(), Folder::new("other").unwrap());
+        let home = one.path().parent().unwrap().to_owned();
+        assert_eq!(other.path().parent(), Some(&*home));
+        drop(one);
+        assert!(home.exists());
+        drop(other);
+        assert!(!home.exists());
+    }
+}

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 /// How often a state is looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(10);
 /// How long anything here may take. Generous: the bound is there so that nothing hangs on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until `state` gives a value, for [`PATIENCE`] at most; its error ends the waiting.
 pub(crate) async fn until<T>(what: &str, mut state: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {

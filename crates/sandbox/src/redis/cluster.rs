@@ -47,6 +47,8 @@ fn settings() -> Settings {
         ["--cluster-node-timeout", "1000"],
         ["--cluster-replica-validity-factor", "0"],
         ["--repl-diskless-sync-delay", "0"],
+        // `CLUSTER SLOTS` does not name a replica before the first of these has reached it.
+        ["--repl-ping-replica-period", "1"],
     ];
     Settings { arguments: arguments.concat().into_iter().map(str::to_owned).collect(), ..Settings::default() }
 }

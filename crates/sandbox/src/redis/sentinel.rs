@@ -32,6 +32,9 @@ pub(super) async fn start(folder: &Folder) -> Result<(Vec<RedisNode>, Vec<RedisN
         replica.command(&["REPLICAOF", &host, &port]).await?;
     }
     for sentinel in &sentinels {
+        // How often they look at the nodes and tell each other. By default a primary that comes back after another
+        // took over stays one for eight seconds.
+        sentinel.command(&["SENTINEL", "DEBUG", "INFO-PERIOD", "1000", "PUBLISH-PERIOD", "500"]).await?;
         sentinel.command(&["SENTINEL", "MONITOR", SERVICE, &host, &port, QUORUM]).await?;
         // A second attempt comes after twice the time-out of the first.
         for [name, value] in [["down-after-milliseconds", "1000"], ["failover-timeout", "3000"]] {
