@@ -151,6 +151,9 @@ export class Peer {
   stats(): Promise<PeerStats | null>;
 }
 
+/** What became of the session of before. `lost` counts what was on its way to us and never comes; with `fresh` nobody knows. */
+export type Resumed = { recovered: number; lost: number; fresh: false } | { recovered: 0; lost: null; fresh: true };
+
 export interface ClientEvents {
   state: { state: ClientState; retryInMs?: number; code?: number; reason?: string; message?: string };
   stopped: { code: number; reason: StopReason; message: string };
@@ -167,7 +170,9 @@ export interface ClientEvents {
   message: { peer: Peer; message: MeshMessage | null; data: string | ArrayBuffer | Blob };
   signal: { type: string; from: string; payload: unknown; id?: string };
   undeliverable: { id: string | null; target: string | null; reason: UndeliverableReason | string };
-  resumed: { recovered: number; lost: number | null; fresh: boolean };
+  /** Of which `send` had reported another outcome, or is not waiting any more. */
+  delivered: { id: string | null; target: string | null };
+  resumed: Resumed;
   iceservers: { iceServers: RTCIceServer[] };
   goaway: { reconnectAfterMs: number; deadlineMs: number | null };
   trace: { direction: "in" | "out" | "note"; type: string; peer: string | null; bytes: number; note?: string };

@@ -12,8 +12,9 @@
  *   - Signaling over one WebSocket. The token travels in the first message, never in a URL: URLs end in logs and histories.
  *   - One RTCPeerConnection and one reliable, ordered DataChannel with the label "mesh" per peer. The newcomer offers (the one that
  *     finds the other in its `peer_list`), the other side waits; two offers that cross are settled by perfect negotiation.
- *   - It comes back by itself after a drop, spread by full jitter, and resumes its session where the server grants it. Open DataChannels
- *     do not need the signaling socket and are kept meanwhile.
+ *   - It comes back by itself after a drop, spread by full jitter, and resumes its session where the server grants it: what was sent to it
+ *     meanwhile comes in order and once. It moves away from a node that drains before that closes the socket. Open DataChannels do not
+ *     need the signaling socket and are kept meanwhile.
  *   - Every buffer in it is bounded (see LIMITS), because what fills them is sent by others.
  *
  * Units: all durations are milliseconds, all sizes bytes, unless a name says otherwise.
@@ -29,7 +30,8 @@
  *   channelopen, channelclose, message    the DataChannel of a peer
  *   signal        an application message relayed by the service (a type that is not part of the dialect)
  *   undeliverable a message could not be delivered (also those that nobody waits for)
- *   resumed       the session of before was taken up again, or not
+ *   delivered     a message has arrived after all, of which `send` had reported another outcome or is not waiting any more
+ *   resumed       the session of before goes on (with what it recovered and what is lost), or is over (`fresh`)
  *   iceservers    the ICE servers changed
  *   goaway        the server is about to drain; the client moves by itself
  *   trace         one line per frame on the signaling socket: direction, type, peer, size; never the content
@@ -72,7 +74,7 @@ export const LIMITS = Object.freeze({
   backoffCapMs: 30_000,
   /** A session that lasted this long makes the next backoff start from the beginning. */
   stableMs: 10_000,
-  /** From the start of a connection attempt to the peer list. */
+  /** From the start of a connection attempt to the peer list; for as long an old socket is still read after a move. */
   handshakeMs: 15_000,
   /** A quiet socket is asked for a sign of life this often, and given up when none comes for `silenceMs`. */
   keepaliveMs: 25_000,
@@ -383,6 +385,11 @@ export class Peer {
     if (this.#pc.signalingState === "have-local-offer") this.#sendDescription();
     else if (this.#signalsLost || this.#pc.connectionState === "failed") this.#restartIce();
     this.#signalsLost = false;
+  }
+
+  /** Something that the other side sent may be lost: once the peer list is here, candidates are exchanged anew where there is no connection. */
+  signalsMayBeLost() {
+    this.#signalsLost = true;
   }
 
   /** New ICE servers are used from the next ICE restart on. */
@@ -771,9 +778,13 @@ export class HeliographClient extends EventTarget {
   #session = null;
   #token = null;
   #iceServers = [];
-  /** The socket that is registered, and the one that is on its way there. Two at once only while moving away from a draining node. */
+  /**
+   * The socket that is registered, the one that is on its way there, and the one that was registered before and is read until the server closes it.
+   * More than one at once only while moving away from a draining node.
+   */
   #link = null;
   #dialing = null;
+  #former = null;
   #attempt = 0;
   #refusals = 0;
   #redialTimer = null;
@@ -872,7 +883,7 @@ export class HeliographClient extends EventTarget {
     if (!wantsFeedback) return Promise.resolve({ outcome: "unknown", target, reason: "not_granted" });
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.#settlePending(id, { outcome: "unknown", reason: "timeout" }), this.#options.feedbackMs);
-      this.#pending.set(id, { resolve, timer, target });
+      this.#pending.set(id, { resolve, timer, target, link: this.#outgoing });
     });
   }
 
@@ -987,7 +998,8 @@ export class HeliographClient extends EventTarget {
     if (this.#dialing !== null) return;
     clearTimeout(this.#redialTimer);
     this.#redialTimer = null;
-    const link = { ws: null, timer: null, heard: false, since: 0, lastFrame: 0, asked: false };
+    // `numbers.last` is the `seq` of the last message that came; sockets of one session share it.
+    const link = { ws: null, timer: null, since: 0, lastFrame: 0, asked: false, resuming: false, numbers: { last: 0 } };
     this.#dialing = link;
     if (this.#link === null) this.#setState("connecting");
 
@@ -1019,25 +1031,56 @@ export class HeliographClient extends EventTarget {
       return;
     }
     link.ws = ws;
-    link.timer = setTimeout(() => this.#dropped(link, { code: 4408, reason: "No answer from the server." }), LIMITS.handshakeMs);
+    this.#expectList(link);
     ws.onopen = () => {
       this.#frame(link, { type: "authenticate", payload: { token: token.text } });
-      if (this.#session?.resume_token && performance.now() < this.#session.resumeUntil) {
-        this.#frame(link, { type: "resume", peer_id: this.#id, payload: { resume_token: this.#session.resume_token } });
+      const resumes = this.#mayResume;
+      if (resumes) {
+        const { resume_token, numbers } = this.#session;
+        this.#frame(link, { type: "resume", peer_id: this.#id, payload: { resume_token, received: numbers.last } });
       }
-      this.#frame(link, { type: "register", peer_id: this.#id, payload: { version: 1, capabilities: CAPABILITIES } });
+      this.#register(link);
+      link.resuming = resumes;
     };
     ws.onmessage = ({ data }) => this.#incoming(link, data);
     ws.onclose = ({ code, reason }) => this.#dropped(link, { code, reason });
   }
 
+  #register(link) {
+    this.#frame(link, { type: "register", peer_id: this.#id, payload: { version: 1, capabilities: CAPABILITIES } });
+  }
+
+  #expectList(link) {
+    link.timer = setTimeout(() => this.#dropped(link, { code: 4408, reason: "No answer from the server." }), LIMITS.handshakeMs);
+  }
+
+  /** A session that goes on has its place, and messages pass; only the list has to wait for other nodes. */
+  #askForListLater(link) {
+    clearTimeout(link.timer);
+    link.timer = setTimeout(() => {
+      this.#expectList(link);
+      this.#register(link);
+    }, backoffDelay(1, { floorMs: LIMITS.backoffBaseMs }));
+  }
+
+  /** Whether the session of before can go on over a new socket. */
+  get #mayResume() {
+    return this.#session?.resume_token !== undefined && performance.now() < this.#session.resumeUntil;
+  }
+
   /** A socket ended, or is treated as ended. */
   #dropped(link, { code, reason }) {
     const current = link === this.#link;
-    if (!current && link !== this.#dialing) return;
-    this.#detach(link);
+    if (link === this.#former) this.#former = null;
+    else if (!current && link !== this.#dialing) return;
+    const moved = !current && link !== this.#dialing;
+    // Where it is us who give up, the server must not take it for a farewell: with 1000 it would end the session.
+    this.#detach(link, 4408);
     if (link === this.#dialing) this.#dialing = null;
     this._emit("trace", { direction: "note", type: "closed", peer: null, bytes: 0, note: `${code}${reason ? ` ${reason}` : ""}` });
+
+    // We are on the new socket already; that the server closes the old one is what it was read for.
+    if (moved) return;
 
     if (current) {
       this.#link = null;
@@ -1055,15 +1098,14 @@ export class HeliographClient extends EventTarget {
       return;
     }
     // While moving, it is our own new socket that has superseded the old one, before we heard from it.
-    const moved = current && code === 4409 && this.#dialing?.ws?.readyState === 1;
-    if (!decision.comeBack && !moved) {
+    const superseded = current && code === 4409 && this.#dialing?.ws?.readyState === 1;
+    if (!decision.comeBack && !superseded) {
       this.#stop({ code, reason: decision.reason, message: reason || "" });
       return;
     }
-    for (const id of [...this.#pending.keys()]) {
-      // With a resumed session the answer may still come; without one it never will.
-      if (!this.#session) this.#settlePending(id, { outcome: "unknown", reason: "connection_lost" });
-    }
+    // With a resumed session the answer may still come; without one it never will.
+    if (!current) this.#forgetPending((entry) => entry.link === link);
+    else if (!this.#mayResume) this.#forgetPending((entry) => entry.link !== this.#dialing);
     if (current && this.#dialing !== null) {
       // Already on the way to another node.
       this.#setState("connecting");
@@ -1094,11 +1136,12 @@ export class HeliographClient extends EventTarget {
     this.#redialTimer = setTimeout(() => this.#dial(), backoffDelay(0));
   }
 
-  #detach(link) {
+  /** Hears nothing more from a socket, and closes it if it is open. With 1000 the server ends the session, too. */
+  #detach(link, code = 1000) {
     clearTimeout(link.timer);
     if (!link.ws) return;
     link.ws.onopen = link.ws.onmessage = link.ws.onclose = null;
-    if (link.ws.readyState <= 1) link.ws.close(1000);
+    if (link.ws.readyState <= 1) link.ws.close(code);
   }
 
   #stop(detail) {
@@ -1111,9 +1154,9 @@ export class HeliographClient extends EventTarget {
     clearTimeout(this.#moveTimer);
     clearInterval(this.#keepaliveTimer);
     globalThis.removeEventListener?.("online", this.#onOnline);
-    for (const link of [this.#link, this.#dialing]) if (link) this.#detach(link);
-    this.#link = this.#dialing = this.#session = this.#token = null;
-    for (const id of [...this.#pending.keys()]) this.#settlePending(id, { outcome: "unknown", reason: "connection_lost" });
+    for (const link of [this.#link, this.#dialing, this.#former]) if (link) this.#detach(link);
+    this.#link = this.#dialing = this.#former = this.#session = this.#token = null;
+    this.#forgetPending(() => true);
     for (const peer of [...this.#peers.values()]) {
       peer.present = false;
       // An open channel lives on; one that still needs signaling cannot be finished.
@@ -1132,9 +1175,17 @@ export class HeliographClient extends EventTarget {
     this._emit("trace", { direction: "out", type: frame.type, peer: frame.target_id ?? null, bytes: text.length });
   }
 
+  /**
+   * Where messages go. Once a new socket has asked to resume, that is the one: it reads them after our `register`, while the old one may be closed
+   * before it has read them.
+   */
+  get #outgoing() {
+    return this.#dialing?.resuming ? this.#dialing : this.#link;
+  }
+
   /** Null when the frame was given to the socket, else the reason why not. */
   #write(type, target, payload, id) {
-    const link = this.#link;
+    const link = this.#outgoing;
     if (link === null || link.ws.readyState !== 1) return "offline";
     const frame = { type, peer_id: this.#id, target_id: target, payload };
     if (id !== undefined) frame.id = id;
@@ -1147,18 +1198,25 @@ export class HeliographClient extends EventTarget {
     return null;
   }
 
+  /** False when nobody waits for it any more. */
   #settlePending(id, outcome) {
     const entry = this.#pending.get(id);
-    if (!entry) return;
+    if (!entry) return false;
     this.#pending.delete(id);
     clearTimeout(entry.timer);
     entry.resolve({ target: entry.target, id, ...outcome });
+    return true;
+  }
+
+  /** Nobody will answer these any more. */
+  #forgetPending(which) {
+    for (const [id, entry] of [...this.#pending]) if (which(entry)) this.#settlePending(id, { outcome: "unknown", reason: "connection_lost" });
   }
 
   // -- frames in ------------------------------------------------------------------------------------------------------
 
   #incoming(link, data) {
-    if (link !== this.#link && link !== this.#dialing) return;
+    if (link !== this.#link && link !== this.#dialing && link !== this.#former) return;
     link.lastFrame = performance.now();
     link.asked = false;
     if (typeof data !== "string" || data.length > LIMITS.incomingChars) return;
@@ -1172,24 +1230,56 @@ export class HeliographClient extends EventTarget {
     if (frame === null || typeof frame !== "object" || typeof frame.type !== "string" || typeof frame.peer_id !== "string") return;
     const registry = frame.peer_id === REGISTRY;
     this._emit("trace", { direction: "in", type: frame.type, peer: registry ? null : frame.peer_id, bytes: data.length });
-    if (link === this.#dialing && (!registry || frame.type === "peer_list" || frame.type === "resumed")) this.#arrived(link);
+    const payload = frame.payload ?? {};
+    if (link === this.#dialing && (!registry || frame.type === "peer_list" || frame.type === "resumed")) {
+      this.#arrived(link, registry && frame.type === "resumed" && payload.fresh !== true);
+    }
+    // Of what the old socket still brings, only what was on its way to us counts: the new one's list has the rest.
+    if (link === this.#former && registry && frame.type !== "delivered" && frame.type !== "undeliverable") return;
+    if (!this.#isNew(frame, link)) return;
     // A peer can send us any type that the service relays; only the service itself may speak about others.
-    if (registry) this.#control(frame.type, frame.payload ?? {}, link);
+    if (registry) this.#control(frame.type, payload, link);
     else this.#relayed(frame);
+  }
+
+  /** Whether a numbered frame has not come before, on this socket or on another one of the session. */
+  #isNew({ type, seq }, link) {
+    if (!Number.isSafeInteger(seq)) return true;
+    if (seq <= link.numbers.last) {
+      this._emit("trace", { direction: "note", type, peer: null, bytes: 0, note: `number ${seq} came before` });
+      return false;
+    }
+    link.numbers.last = seq;
+    return true;
   }
 
   /**
    * The new socket is our session from its first frame on, not only from its peer list: the queued messages of a resumed session come before
-   * the list, and their answers must go out on it.
+   * the list, and their answers must go out on it. The old one is read until the server closes it.
    */
-  #arrived(link) {
+  #arrived(link, goesOn) {
     const old = this.#link;
     this.#dialing = null;
     this.#link = link;
     link.since = performance.now();
-    if (old !== null) this.#detach(old);
     clearTimeout(this.#moveTimer);
     this.#moveTimer = null;
+    if (goesOn && this.#session !== null) link.numbers = this.#session.numbers;
+    else this.#forgetPending((entry) => entry.link !== link);
+    if (old === null) return;
+    if (this.#former !== null) this.#detach(this.#former);
+    this.#former = old;
+    clearTimeout(old.timer);
+    old.timer = setTimeout(() => this.#dropped(old, { code: 1000, reason: "The server leaves the old socket open." }), LIMITS.handshakeMs);
+  }
+
+  /** The answer to `resume`. */
+  #resumed(payload) {
+    const fresh = payload.fresh === true;
+    const count = (value) => (Number.isSafeInteger(value) ? value : 0);
+    const [recovered, lost] = fresh ? [0, null] : [count(payload.recovered), count(payload.lost)];
+    if (lost !== 0) for (const peer of this.#peers.values()) peer.signalsMayBeLost();
+    this._emit("resumed", { recovered, lost, fresh });
   }
 
   #control(type, payload, link) {
@@ -1198,10 +1288,7 @@ export class HeliographClient extends EventTarget {
         this.#listed(payload, link);
         break;
       case "resumed":
-        if (payload.fresh) {
-          for (const id of [...this.#pending.keys()]) this.#settlePending(id, { outcome: "unknown", reason: "connection_lost" });
-        }
-        this._emit("resumed", { recovered: payload.recovered ?? 0, lost: payload.lost ?? null, fresh: payload.fresh === true });
+        this.#resumed(payload);
         break;
       case "peer_joined": {
         const peer = this.#peer(payload.peer);
@@ -1233,7 +1320,7 @@ export class HeliographClient extends EventTarget {
         this.#newIceServers(payload.ice_servers);
         break;
       case "delivered":
-        this.#settlePending(payload.id, { outcome: "delivered" });
+        if (!this.#settlePending(payload.id, { outcome: "delivered" })) this._emit("delivered", { id: payload.id ?? null, target: payload.target ?? null });
         break;
       case "undeliverable":
         if (payload.id !== undefined && payload.id !== null) this.#settlePending(payload.id, { outcome: "undeliverable", reason: payload.reason ?? "unavailable" });
@@ -1243,6 +1330,7 @@ export class HeliographClient extends EventTarget {
         this.#goaway(payload);
         break;
       case "error":
+        if (payload.code === "bus_unavailable" && link === this.#link) this.#askForListLater(link);
         this._report(new HeliographError(payload.code ?? "server", payload.message ?? "The server could not use a message."));
         break;
       default:
@@ -1254,16 +1342,7 @@ export class HeliographClient extends EventTarget {
   #listed(payload, link) {
     clearTimeout(link.timer);
     this.#granted = new Set(Array.isArray(payload.capabilities) ? payload.capabilities : []);
-    const session = payload.session;
-    this.#session =
-      session && typeof session === "object"
-        ? {
-            epoch: session.epoch,
-            resume_token: this.#granted.has("resume") ? session.resume_token : undefined,
-            resume_window_ms: session.resume_window_ms ?? 0,
-            resumeUntil: Infinity,
-          }
-        : null;
+    this.#session = this.#sessionOf(payload.session, link);
     if (Array.isArray(payload.ice_servers)) this.#newIceServers(payload.ice_servers);
 
     const listed = new Set((Array.isArray(payload.peers) ? payload.peers : []).filter((id) => typeof id === "string" && id !== this.#id));
@@ -1306,6 +1385,20 @@ export class HeliographClient extends EventTarget {
     }
   }
 
+  /** What a list says of the session. One of the same session that is silent about resuming leaves what was said before. */
+  #sessionOf(session, link) {
+    if (session === null || typeof session !== "object") return null;
+    const before = this.#session !== null && this.#session.epoch === session.epoch ? this.#session : undefined;
+    const told = typeof session.resume_token === "string" ? session : before;
+    return {
+      epoch: session.epoch,
+      resume_token: this.#granted.has("resume") ? told?.resume_token : undefined,
+      resume_window_ms: told?.resume_window_ms ?? 0,
+      resumeUntil: Infinity,
+      numbers: link.numbers,
+    };
+  }
+
   #relayed(frame) {
     const { type, peer_id: from, payload } = frame;
     if (type === "offer" || type === "answer" || type === "ice_candidate") {
@@ -1344,7 +1437,7 @@ export class HeliographClient extends EventTarget {
     this._emit("iceservers", { iceServers: this.iceServers });
   }
 
-  /** The node drains: go to another one at the advised time, and keep this socket until the new one has answered. */
+  /** The node drains: go to another one at the advised time (the server has spread it), and use this socket until the new one asks to resume. */
   #goaway(payload) {
     const after = Number.isFinite(payload.reconnect_after_ms) ? Math.max(0, payload.reconnect_after_ms) : backoffDelay(0);
     const deadline = Number.isFinite(payload.deadline_ms) ? Math.max(0, payload.deadline_ms) : null;

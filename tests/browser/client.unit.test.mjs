@@ -138,6 +138,9 @@ class FakeConnection {
   setConfiguration(configuration) {
     this.configuration = configuration;
   }
+  restartIce() {
+    this.restarts = (this.restarts ?? 0) + 1;
+  }
   close() {
     this.connectionState = "closed";
   }
@@ -170,7 +173,7 @@ function make(t, options = {}) {
     pingIntervalMs: 0,
     ...options,
   });
-  for (const type of ["state", "stopped", "revoked", "peerjoined", "peerleft", "peerrevoked", "peer", "signal", "undeliverable", "resumed", "goaway", "error"]) {
+  for (const type of ["state", "stopped", "revoked", "peerjoined", "peerleft", "peerrevoked", "peer", "signal", "delivered", "undeliverable", "resumed", "goaway", "error"]) {
     it.addEventListener(type, ({ detail }) => events.push({ ...detail, event: type }));
   }
   t.after(() => it.close());
@@ -311,7 +314,7 @@ test("after a drop: resume comes before register, a token that is still good is 
   await until(() => sockets.length === 2, "a new socket");
   x.last().open();
   assert.deepEqual(x.last().sent.map((f) => f.type), ["authenticate", "resume", "register"]);
-  assert.deepEqual(x.last().sent[1].payload, { resume_token: "resume-1" });
+  assert.deepEqual(x.last().sent[1].payload, { resume_token: "resume-1", received: 0 });
   assert.equal(x.last().sent[0].payload.token, "token-1");
   x.last().say("resumed", { recovered: 1, lost: 0 });
   x.last().say("note", { late: true }, "a");
@@ -333,6 +336,161 @@ test("resume refused: what was waiting is unknown, and the client goes on as new
   x.last().say("peer_list", welcome());
   assert.deepEqual({ ...(await waiting), id: "" }, { outcome: "unknown", target: "a", id: "", reason: "connection_lost" });
   assert.equal(x.it.state, "online");
+  assert.deepEqual(x.of("resumed"), [{ event: "resumed", recovered: 0, lost: null, fresh: true }]);
+});
+
+/** Drops the socket and answers the next one up to its `resume`. */
+async function comeBack(x, answer) {
+  const before = sockets.length;
+  x.last().end(1006);
+  await until(() => sockets.length === before + 1, "a new socket");
+  x.last().open();
+  if (answer) x.last().say("resumed", answer);
+  return x.last();
+}
+
+const notes = (x) => x.of("signal").map((e) => e.payload);
+const asked = (ws) => ws.sent.find((f) => f.type === "resume")?.payload;
+
+test("numbers: the last one is told, what came before is dropped, and they go on over the next sockets", async (t) => {
+  const x = make(t);
+  const first = await online(x, ["a"]);
+  first.say("note", 1, "a", { seq: 1 });
+  first.say("undeliverable", { target: "b", reason: "unavailable" }, "registry", { seq: 2 });
+  first.say("note", "unnumbered", "a");
+  first.say("note", 3, "a", { seq: 3 });
+  first.say("note", "again", "a", { seq: 3 });
+  first.say("undeliverable", { target: "b", reason: "unavailable" }, "registry", { seq: 2 });
+  assert.deepEqual(notes(x), [1, "unnumbered", 3]);
+  assert.equal(x.of("undeliverable").length, 1);
+
+  const second = await comeBack(x, { recovered: 1, lost: 0 });
+  assert.deepEqual(asked(second), { resume_token: "resume-1", received: 3 });
+  second.say("note", "known", "a", { seq: 3 });
+  second.say("note", 4, "a", { seq: 4 });
+  second.say("peer_list", welcome(["a"], { session: { epoch: 8, resume_token: "resume-2", resume_window_ms: 60_000 } }));
+  second.say("note", 5, "a", { seq: 5 });
+  assert.deepEqual(notes(x), [1, "unnumbered", 3, 4, 5]);
+  assert.deepEqual(x.of("resumed"), [{ event: "resumed", recovered: 1, lost: 0, fresh: false }]);
+
+  assert.deepEqual(asked(await comeBack(x)), { resume_token: "resume-2", received: 5 });
+});
+
+for (const [name, answer] of [["that is fresh", { recovered: 0, lost: null, fresh: true }], ["that nobody answers", null]]) {
+  test(`numbers: after a resume ${name} they begin at 1 again`, async (t) => {
+    const x = make(t);
+    (await online(x, ["a"])).say("note", "before", "a", { seq: 9 });
+    const waiting = x.it.send("note", "a", {});
+    const ws = await comeBack(x, answer);
+    ws.say("peer_list", welcome(["a"], { session: { epoch: 8, resume_token: "resume-2", resume_window_ms: 60_000 } }));
+    assert.equal((await waiting).reason, "connection_lost");
+    ws.say("note", "after", "a", { seq: 1 });
+    assert.deepEqual(notes(x), ["before", "after"]);
+    assert.deepEqual(asked(await comeBack(x)), { resume_token: "resume-2", received: 1 });
+  });
+}
+
+test("numbers that are none are taken for no number", async (t) => {
+  const x = make(t);
+  const ws = await online(x, ["a"]);
+  for (const seq of ["7", null, 1.5, {}, 2 ** 60]) ws.say("note", `${seq}`, "a", { seq });
+  assert.equal(notes(x).length, 5);
+  assert.equal(asked(await comeBack(x)).received, 0);
+});
+
+test("when the time for resuming is over, or was never given, there is no resume", async (t) => {
+  for (const session of [{ epoch: 7, resume_token: "resume-1", resume_window_ms: 0 }, { epoch: 7 }]) {
+    const x = make(t);
+    await online(x, [], { session });
+    const waiting = x.it.send("note", "a", {});
+    const ws = await comeBack(x);
+    assert.deepEqual(ws.sent.map((f) => f.type), ["authenticate", "register"]);
+    assert.equal((await waiting).reason, "connection_lost", "nobody will answer");
+  }
+});
+
+test("a list that comes unasked is taken like any other, and leaves the way to resume as it is", async (t) => {
+  const x = make(t);
+  const ws = await online(x, ["a", "b"], { roles: { a: "polite" } });
+  ws.say("peer_list", welcome(["a", "c"], { session: { epoch: 7 }, roles: { a: "impolite" } }));
+  await settle();
+  assert.equal(x.it.peers.get("a").role, "impolite");
+  assert.equal(x.it.peers.get("b").present, false);
+  assert.deepEqual(ws.sent.filter((f) => f.type === "offer").map((f) => f.target_id), ["a", "b", "c"], "who is there already is left alone");
+  ws.say("note", 1, "a", { seq: 1 });
+  assert.deepEqual(asked(await comeBack(x)), { resume_token: "resume-1", received: 1 });
+});
+
+test("lost messages: ICE starts again where there is no connection yet, and only there", async (t) => {
+  for (const [lost, restarts] of [[0, undefined], [2, 1]]) {
+    const x = make(t);
+    await online(x, ["up", "half"]);
+    await settle();
+    const [up, half] = ["up", "half"].map((id) => x.it.peers.get(id).connection);
+    for (const pc of [up, half]) pc.signalingState = "stable";
+    up.connectionState = "connected";
+    half.connectionState = "connecting";
+    const ws = await comeBack(x, { recovered: 0, lost });
+    ws.say("peer_list", welcome(["up", "half"]));
+    assert.deepEqual([up.restarts, half.restarts], [undefined, restarts], `${lost} lost`);
+  }
+});
+
+test("no list because other nodes are away: the session goes on, and the list is asked for again", async (t) => {
+  const x = make(t);
+  await online(x, ["a"]);
+  const ws = await comeBack(x, { recovered: 0, lost: 0 });
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const registers = () => ws.sent.filter((f) => f.type === "register").length;
+  for (let i = 2; i < 20; i += 1) {
+    ws.say("error", { code: "bus_unavailable", message: "later" });
+    t.mock.timers.tick(LIMITS.backoffBaseMs);
+    assert.equal(registers(), i);
+  }
+  ws.say("note", 1, "a", { seq: 1 });
+  assert.deepEqual(notes(x), [1]);
+  ws.say("peer_list", welcome(["a"]));
+  t.mock.timers.tick(LIMITS.handshakeMs);
+  assert.deepEqual([x.it.state, ws.closedWith], ["online", undefined]);
+});
+
+test("given up for lost, and delivered after all", async (t) => {
+  const x = make(t);
+  const ws = await online(x);
+  const sent = x.it.send("note", "a", {});
+  const { id } = ws.sent.at(-1);
+  ws.say("undeliverable", { id, target: "a", reason: "expired" });
+  assert.equal((await sent).reason, "expired");
+  ws.say("delivered", { id, target: "a" });
+  assert.deepEqual(x.of("delivered"), [{ event: "delivered", id, target: "a" }]);
+
+  const other = x.it.send("note", "a", {});
+  ws.say("delivered", { id: ws.sent.at(-1).id, target: "a" });
+  assert.equal((await other).outcome, "delivered");
+  assert.equal(x.of("delivered").length, 1, "whom the promise told needs no event");
+});
+
+test("only a farewell is closed with 1000: the server would end the session", async (t) => {
+  const x = make(t);
+  await online(x);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  x.last().end(1006);
+  t.mock.timers.tick(1);
+  await settle();
+  const silent = x.last();
+  silent.open();
+  t.mock.timers.tick(LIMITS.handshakeMs);
+  assert.equal(silent.closedWith, 4408);
+  t.mock.timers.tick(LIMITS.backoffCapMs);
+  await settle();
+  const next = x.last();
+  assert.notEqual(next, silent);
+  next.open();
+  assert.equal(asked(next).resume_token, "resume-1", "it is tried again");
+  next.say("resumed", { recovered: 0, lost: 0 });
+  next.say("peer_list", welcome());
+  x.it.close();
+  assert.equal(next.closedWith, 1000);
 });
 
 test("4401: a new token at once, the second time by backoff", async (t) => {
@@ -403,23 +561,86 @@ test("revoked itself: says so, stops, makes no offers; revoked counterpart: its 
   assert.equal(sockets.length, 1);
 });
 
-test("goaway: the new socket first, the old one until it has answered; its end is not ours", async (t) => {
+/** A client that was told to move, and its two sockets; the new one has asked to resume. */
+async function moving(t) {
   const x = make(t);
   const old = await online(x, ["a"]);
+  old.say("note", 1, "a", { seq: 1 });
   old.say("goaway", { reconnect_after_ms: 10, deadline_ms: 20_000 });
   await until(() => sockets.length === 2, "the second socket");
-  assert.equal(x.it.state, "online", "nobody notices the move");
-  x.it.send("note", "a", {});
+  const before = x.it.send("note", "a", {});
   assert.equal(old.sent.at(-1).type, "note", "until then the old one is used");
   const next = x.last();
   next.open();
   assert.deepEqual(next.sent.map((f) => f.type), ["authenticate", "resume", "register"]);
-  next.say("peer_list", welcome(["a"], { session: { epoch: 9, resume_token: "r", resume_window_ms: 1 } }));
-  assert.equal(old.closedWith, 1000);
-  old.onclose?.({ code: 4409, reason: "superseded" });
+  assert.deepEqual(asked(next), { resume_token: "resume-1", received: 1 });
+  assert.equal(x.it.state, "online", "nobody notices the move");
+  return { x, old, next, before };
+}
+
+const moved = (peers) => welcome(peers, { session: { epoch: 9, resume_token: "resume-9", resume_window_ms: 60_000 } });
+
+test("goaway: a new socket resumes, and the old one is read until the server closes it", async (t) => {
+  const { x, old, next, before } = await moving(t);
+  old.say("note", 2, "a", { seq: 2 });
+  const during = x.it.send("note", "a", {});
+  const [first, second] = [old, next].map((ws) => ws.sent.at(-1).id);
+  next.say("resumed", { recovered: 2, lost: 0 });
+  next.say("note", "came over both", "a", { seq: 2 });
+  next.say("delivered", { id: first, target: "a" }, "registry", { seq: 3 });
+  assert.equal((await before).outcome, "delivered", "sent over the old one, answered over the new one");
+  old.say("delivered", { id: first, target: "a" }, "registry", { seq: 3 });
+  next.say("peer_list", moved(["a", "b"]));
+  old.say("note", 4, "a", { seq: 4 });
+  old.say("peer_left", { peer: "b" });
+  old.say("peer_list", welcome([]));
+  assert.ok(x.it.peers.get("b").present, "the new one's list has the news");
+  next.say("delivered", { id: second, target: "a" }, "registry", { seq: 5 });
+  assert.equal((await during).outcome, "delivered", "sent over the new one before it had answered");
+  assert.deepEqual(notes(x), [1, 2, 4]);
+  assert.equal(x.of("delivered").length, 0);
+  assert.equal(old.closedWith, undefined);
+  old.end(4409, "superseded by a newer session");
+  await new Promise((resolve) => setTimeout(resolve, 30));
   assert.equal(x.it.state, "online");
+  assert.deepEqual([sockets.length, x.of("stopped").length], [2, 0]);
+  assert.equal(x.it.epoch, 9);
+});
+
+test("goaway: an old socket that is left open is closed after a while", async (t) => {
+  const { x, old, next } = await moving(t);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  next.say("resumed", { recovered: 0, lost: 0 });
+  next.say("peer_list", moved(["a"]));
+  t.mock.timers.tick(LIMITS.handshakeMs - 1);
+  assert.equal(old.closedWith, undefined);
+  t.mock.timers.tick(1);
+  assert.notEqual(old.closedWith, undefined);
+  assert.deepEqual([x.it.state, sockets.length], ["online", 2]);
+});
+
+test("goaway: when the new socket fails, the old one goes on, and what only the new one had is unknown", async (t) => {
+  const { x, old, next } = await moving(t);
+  const lost = x.it.send("note", "a", {});
+  next.end(1006);
+  assert.deepEqual({ ...(await lost), id: "" }, { outcome: "unknown", target: "a", id: "", reason: "connection_lost" });
   x.it.send("note", "a", {});
-  assert.equal(next.sent.at(-1).type, "note");
+  assert.equal(old.sent.at(-1).type, "note");
+  old.say("note", 2, "a", { seq: 2 });
+  await until(() => sockets.length === 3, "it tries again");
+  x.last().open();
+  assert.deepEqual(asked(x.last()), { resume_token: "resume-1", received: 2 });
+});
+
+test("goaway: nothing to go on with at the new node; what the old socket still brings has numbers of its own", async (t) => {
+  const { x, old, next, before } = await moving(t);
+  next.say("resumed", { recovered: 0, lost: null, fresh: true });
+  next.say("peer_list", moved(["a"]));
+  assert.equal((await before).reason, "connection_lost");
+  next.say("note", "new 1", "a", { seq: 1 });
+  old.say("note", "old 2", "a", { seq: 2 });
+  next.say("note", "new 2", "a", { seq: 2 });
+  assert.deepEqual(notes(x), [1, "new 1", "old 2", "new 2"]);
 });
 
 test("goaway: when the old socket is superseded before the new one has answered, the client is on its way, not stopped", async (t) => {
