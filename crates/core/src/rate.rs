@@ -35,6 +35,11 @@ impl Rate {
         self.interval_nanos == 0 || self.burst == 0
     }
 
+    /// How many events pass at once if nothing came before; 0 is off.
+    pub const fn burst(self) -> u32 {
+        self.burst
+    }
+
     /// How long an empty bucket needs until one event passes again.
     pub const fn interval(self) -> Duration {
         Duration::from_nanos(self.interval_nanos)

@@ -47,6 +47,11 @@ impl Partition {
         }
     }
 
+    /// Where a limit is counted.
+    pub(crate) fn of_limit(name: &str) -> Self {
+        Self::of(crc16(0, name.as_bytes()))
+    }
+
     fn of(hash: u16) -> Self {
         Self(hash % PARTITIONS)
     }

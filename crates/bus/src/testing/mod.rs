@@ -14,6 +14,7 @@ use heliograph_core::message::Kind;
 
 use crate::{Destination, Inbox, Link, Lost, Parcel, RemoteSignal, Sent, Visit, Witness};
 
+pub mod budget_rules;
 pub mod rules;
 
 /// A node under test and what arrived at it.
