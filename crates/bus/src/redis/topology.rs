@@ -12,9 +12,10 @@ use redis::{
     Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, ServerErrorKind,
 };
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::complaint::Complaint;
 use super::connect::{ConnectError, Connector};
 use super::keys::{PARTITIONS, Partition};
 use super::layout::{Layout, look};
@@ -28,8 +29,6 @@ const LOOK: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a command waits for a new layout after it was sent to the wrong node.
 const MOVE: Duration = Duration::from_secs(1);
-/// A failure that stays is logged again after so long.
-const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// The shards at one moment.
 pub(crate) struct Map {
@@ -272,7 +271,7 @@ fn unavailable(error: &RedisError) -> BusError {
 
 async fn keep_looking(topology: Arc<Topology>) {
     let mut known = vec![];
-    let mut complaint = Complaint::default();
+    let mut complaint = Complaint::new("layout");
     loop {
         let looked = tokio::select! {
             looked = look(&topology.connector, &known) => looked,
@@ -282,11 +281,11 @@ async fn keep_looking(topology: Arc<Topology>) {
         let wait = match found {
             Ok(nodes) => {
                 known = nodes;
-                complaint.over();
+                complaint.over(&topology.connector.options());
                 LOOK
             }
             Err(error) => {
-                complaint.about(&topology.connector, &error);
+                complaint.about(&topology.connector.options(), &error, error.is_lasting());
                 LOOK_AGAIN
             }
         };
@@ -314,31 +313,5 @@ impl Topology {
             self.layouts.send_modify(|count| *count += 1);
         }
         Ok(layout.known)
-    }
-}
-
-/// Logs a failure when it begins and rarely while it lasts.
-#[derive(Default)]
-struct Complaint {
-    logged: Option<Instant>,
-}
-
-impl Complaint {
-    fn about(&mut self, connector: &Connector, error: &ConnectError) {
-        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_AGAIN) {
-            self.logged = Some(Instant::now());
-            let url = connector.options();
-            if error.is_lasting() {
-                tracing::error!(%url, %error, "redis: cannot be used as it is configured");
-            } else {
-                tracing::warn!(%url, %error, "redis: not reachable, trying again");
-            }
-        }
-    }
-
-    fn over(&mut self) {
-        if self.logged.take().is_some() {
-            tracing::info!("redis: reachable");
-        }
     }
 }
