@@ -1277,6 +1277,7 @@ export class HeliographClient extends EventTarget {
   #resumed(payload) {
     const fresh = payload.fresh === true;
     const count = (value) => (Number.isSafeInteger(value) ? value : 0);
+    if (!fresh && this.#session !== null && typeof payload.resume_token === "string") this.#session.resume_token = payload.resume_token;
     const [recovered, lost] = fresh ? [0, null] : [count(payload.recovered), count(payload.lost)];
     if (lost !== 0) for (const peer of this.#peers.values()) peer.signalsMayBeLost();
     this._emit("resumed", { recovered, lost, fresh });

@@ -342,7 +342,7 @@ pub enum ServerMessage {
 }
 
 /// What became of a `resume`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resumed {
     /// The session goes on.
     Recovered {
@@ -350,6 +350,8 @@ pub enum Resumed {
         recovered: u64,
         /// What is known to be lost.
         lost: u64,
+        /// How to resume the next time: the token that was shown is used up.
+        resume: ResumeOffer,
     },
     /// The token is unknown or its time is over: the client goes on as new.
     Fresh,

@@ -53,10 +53,10 @@ pub struct Rest {
 }
 
 impl Replay {
-    /// Goes on where a former session was: `next` is the next number.
-    pub fn from(next: u64) -> Self {
+    /// Goes on where a former session was: `next` is the next number, and up to `confirmed` senders were told.
+    pub fn from(next: u64, confirmed: u64) -> Self {
         let last = next.saturating_sub(1);
-        Self { last, confirmed: last, ..Self::default() }
+        Self { last, confirmed: confirmed.min(last), ..Self::default() }
     }
 
     /// Numbers `written` and keeps it.
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn numbers_go_on_after_a_resumption() {
-        assert_eq!(Replay::from(8).push(receipt(1)), 8);
-        assert_eq!(Replay::from(0).push(receipt(1)), 1);
+        assert_eq!(Replay::from(8, 7).push(receipt(1)), 8);
+        assert_eq!(Replay::from(0, 0).push(receipt(1)), 1);
     }
 }

@@ -202,7 +202,7 @@ pub struct Session {
 }
 
 /// What a session takes over from the one that it resumes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Inheritance {
     /// What the client can do.
     pub capabilities: Capabilities,
@@ -210,6 +210,8 @@ pub struct Inheritance {
     pub place: u64,
     /// The next number.
     pub next_seq: u64,
+    /// Up to here senders have heard that it was written.
+    pub confirmed: u64,
 }
 
 /// What the driver offers with a list.
@@ -374,7 +376,7 @@ impl Session {
     pub fn on_resumed(&mut self, inheritance: Inheritance) {
         self.capabilities = Some(inheritance.capabilities);
         self.phase = Phase::Placed(inheritance.place);
-        self.replay = Replay::from(inheritance.next_seq);
+        self.replay = Replay::from(inheritance.next_seq, inheritance.confirmed);
     }
 
     /// A message left for another node and the sender wants to hear of it; after `give_up` nobody will answer any more.
@@ -495,7 +497,7 @@ impl Session {
         let effect = match mail {
             Mail::Signal(signal) => return self.deliver(signal, authority, now),
             Mail::Again(seq, written) => return self.again(seq, written, authority, now),
-            Mail::Moved { place, members } if self.is_placed() => {
+            Mail::Moved { place, members } if self.is_placed() && self.peer.right.is_approved() => {
                 Effect::Send(self.on_placed(place, members, Offers::default()))
             }
             Mail::StandingChanged => {

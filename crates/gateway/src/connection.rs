@@ -14,7 +14,7 @@ use heliograph_core::limits;
 use heliograph_core::message::{
     Capabilities, ClientMessage, Envelope, Receipt, Resumed, ServerMessage, Signal, Undeliverable,
 };
-use heliograph_core::session::{Effect, Inheritance, Mail, Offers, Opening, Outcome, Session, Step};
+use heliograph_core::session::{Effect, Mail, Offers, Opening, Outcome, Session, Step};
 use heliograph_core::stage::Stage;
 use heliograph_wire::Dialect;
 use rand::RngExt;
@@ -411,14 +411,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             token,
             received,
         };
-        let estate = self.gateway.fetch_estate(request).await;
-        match estate.filter(|estate| resume::is_sound(estate) && peer.right.is_approved()) {
-            Some(estate) => self.inherit(estate).await,
-            None => {
-                self.gateway.metrics.resumed("fresh");
-                self.send(&[ServerMessage::Resumed(Resumed::Fresh)]).await
-            }
-        }
+        let Some(estate) = self.gateway.fetch_estate(request).await else {
+            self.gateway.metrics.resumed("fresh");
+            return self.send(&[ServerMessage::Resumed(Resumed::Fresh)]).await;
+        };
+        self.inherit(estate).await
     }
 
     /// Goes on where the former session was: what it had not written follows, each message checked again, in one turn
@@ -426,12 +423,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn inherit(&mut self, mut estate: Estate) -> Result<(), End> {
         self.gateway.metrics.resumed("recovered");
         let mut mail = resume::into_mail(&self.space, &mut estate);
-        let place = estate.place.unwrap_or_default();
-        let inheritance = Inheritance { capabilities: estate.capabilities, place, next_seq: estate.next_seq };
-        self.session.on_resumed(inheritance);
+        self.session.on_resumed(resume::inheritance(&estate, &mail));
         self.handle.goes_on_for(estate.first_epoch);
         self.handle.set_place(estate.place);
         self.handle.note(&self.session);
+        let resume = self.handle.resume_offer(&self.gateway.id, self.gateway.config.resume_window);
+        for open in estate.unanswered {
+            let _never_evicts = self.sent_away(open.id, &open.target);
+        }
         let now = Instant::now();
         self.handle.begin_turn(self.gateway.nanos(now));
         let whole = mail.len();
@@ -439,24 +438,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while !mail.is_empty() {
             self.collect(&mut mail, now, &mut turn, usize::MAX);
         }
-        let written = turn.written;
-        let lost = estate.lost + (whole - written) as u64;
+        let (recovered, lost) = (turn.written as u64, estate.lost + (whole - turn.written) as u64);
         let mut frames = vec![];
-        self.encode(
-            &ServerMessage::Resumed(Resumed::Recovered { recovered: written as u64, lost }),
-            &mut frames,
-        );
+        let resumed = Resumed::Recovered { recovered, lost, resume };
+        self.encode(&ServerMessage::Resumed(resumed), &mut frames);
         frames.append(&mut turn.frames);
         let result = self.write(frames).await;
         self.handle.end_turn();
         self.account(&turn.signals, result.is_ok());
-        result?;
-        for open in estate.unanswered {
-            let _never_evicts = self.sent_away(open.id, &open.target);
-        }
         self.handle.outbox.release();
         self.schedule();
-        Ok(())
+        result
     }
 
     /// Works off what waited: in turns, each written at once.
@@ -557,7 +549,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn account(&mut self, signals: &[Signal], arrived: bool) {
         if arrived {
             self.session.on_written();
-        } else if self.session.is_resumable() {
+        } else if self.handle.resumable.get().is_some() && self.session.is_resumable() {
             return; // the client says what it got when it comes back, and senders hear then
         }
         if signals.is_empty() {

@@ -11,9 +11,9 @@ use heliograph_auth::secret;
 use heliograph_bus::{Destination, Due, Estate, HandOver, Parcel, Sent, TakeOver, Unanswered};
 use heliograph_core::close::CloseCode;
 use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId};
-use heliograph_core::message::{Capabilities, ResumeOffer, Signal, Undeliverable};
+use heliograph_core::message::{ResumeOffer, Signal, Undeliverable};
 use heliograph_core::replay::{Replay, Written};
-use heliograph_core::session::{Mail, Remains};
+use heliograph_core::session::{Inheritance, Mail, Remains};
 use heliograph_core::stage::Stage;
 use tokio::sync::{Notify, oneshot};
 
@@ -304,9 +304,19 @@ pub(crate) fn into_mail(space: &Space, estate: &mut Estate) -> VecDeque<Mail> {
     written.chain(waiting).collect()
 }
 
-/// Whether a client that had these capabilities may resume at all.
-pub(crate) fn is_sound(estate: &Estate) -> bool {
-    estate.capabilities.has(Capabilities::RESUME) && estate.place.is_some()
+/// What the heir takes over, given what is in its queue already.
+pub(crate) fn inheritance(estate: &Estate, mail: &VecDeque<Mail>) -> Inheritance {
+    // Whoever still wants a receipt for what was written has not been told.
+    let untold = mail.iter().find_map(|mail| match mail {
+        Mail::Again(seq, Written::Signal(signal)) if signal.receipt => Some(*seq),
+        _ => None,
+    });
+    Inheritance {
+        capabilities: estate.capabilities,
+        place: estate.place.unwrap_or_default(),
+        next_seq: estate.next_seq,
+        confirmed: untold.unwrap_or(estate.next_seq).saturating_sub(1),
+    }
 }
 
 /// The session that asked.

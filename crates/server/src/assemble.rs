@@ -1,4 +1,4 @@
-//! From configuration to parts. The only place that names a backend: SQLite, the in-process bus.
+//! From configuration to parts.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -10,15 +10,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use heliograph_admin::Admin;
 use heliograph_auth::keyfile::{KeyEntry, parse_key_file};
 use heliograph_auth::secret::{self, Hasher, Purpose, Secret};
-use heliograph_bus::local::Hub;
 use heliograph_core::id::{MeshName, PeerId};
 use heliograph_gateway::{Gateway, Metrics};
 use heliograph_store::{By, NewKey, Page, Store, StoreError, UnixMillis};
-use heliograph_store_sqlite::SqliteStore;
 use prometheus::Registry;
 
+use crate::backends::{self, Neighbours};
 use crate::config::{Config, KeyConfig, Mode, StorageConfig};
-use crate::node::{Control, Parts, keep};
+use crate::node::{Control, Parts};
 
 /// The signing secret that `dev` makes for itself, in its data directory.
 const SECRET_FILE: &str = "signing-secret";
@@ -39,10 +38,12 @@ pub struct Assembled {
 
 /// Opens what the configuration names and puts it together.
 pub async fn assemble(mode: Mode, config: Config) -> Result<Assembled> {
-    let data_dir = prepare_data_dir(&config.storage)?;
-    let store = open_store(&config.storage).await?;
+    // A node on a shared database keeps nothing for itself, and several may run in one folder.
+    let own_files = config.storage.sqlite_file().is_some();
+    let lock = if own_files { Some(prepare_data_dir(&config.storage)?) } else { None };
+    let store = backends::open_store(&config.storage).await?;
     let mut assembled = assemble_with_store(mode, config, store).await?;
-    assembled.parts.keep.push(Box::new(data_dir));
+    assembled.parts.keep = lock;
     Ok(assembled)
 }
 
@@ -58,7 +59,7 @@ pub async fn assemble_with_store(mode: Mode, config: Config, store: Arc<dyn Stor
     let rate_limited = metrics.rate_limited();
 
     let id = secret::gateway_id(&mut rand::rng());
-    let bus = Hub::new().join(id.clone());
+    let neighbours = Neighbours::join(config.storage.redis_url.as_ref(), &id, &registry)?;
     let trusted_proxies = config.listen.proxies();
     let allowed_origins: Vec<String> =
         config.listen.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect();
@@ -73,20 +74,20 @@ pub async fn assemble_with_store(mode: Mode, config: Config, store: Arc<dyn Stor
             trusted_proxies: trusted_proxies.clone(),
             ice: config.ice.build(),
         },
-        link: bus.link(),
+        link: neighbours.link(),
         store: Arc::clone(&store),
         tokens,
         hasher: Arc::clone(&hasher),
         metrics,
     });
-    bus.attach(gateway.inbox());
+    neighbours.attach(gateway.inbox());
     let admin_mode = match mode {
         Mode::Dev => heliograph_admin::Mode::Dev,
         Mode::Serve => heliograph_admin::Mode::Serve,
     };
     let admin = Admin::new(heliograph_admin::Parts {
         store,
-        link: bus.link(),
+        link: neighbours.link(),
         hasher,
         limits: config.limits.clone(),
         lease_term: config.session.lease_term,
@@ -103,7 +104,8 @@ pub async fn assemble_with_store(mode: Mode, config: Config, store: Arc<dyn Stor
         limits: config.limits,
         trusted_proxies,
         allowed_origins,
-        keep: vec![keep(bus)],
+        neighbours,
+        keep: None,
     };
     Ok(Assembled { parts, new_admin_key })
 }
@@ -124,13 +126,6 @@ fn prepare_data_dir(storage: &StorageConfig) -> Result<File> {
         }
         Err(TryLockError::Error(error)) => Err(error).with_context(what_to_do),
     }
-}
-
-async fn open_store(storage: &StorageConfig) -> Result<Arc<dyn Store>> {
-    let Some(path) = storage.sqlite_file() else {
-        bail!("this version keeps its data in SQLite: set database_url to sqlite://PATH");
-    };
-    Ok(Arc::new(SqliteStore::open(path).await?))
 }
 
 /// All nodes of an installation hash with one key, which the store keeps.

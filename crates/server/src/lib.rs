@@ -5,6 +5,7 @@
 //! tests and simulations all call [`Node::serve`] with sockets of their own.
 
 pub mod assemble;
+mod backends;
 pub mod config;
 mod cors;
 pub mod lifecycle;

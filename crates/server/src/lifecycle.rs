@@ -45,9 +45,12 @@ async fn serve_until_signal(mode: Mode, config: Config) -> Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!(sessions = node.gateway().sessions(), "stopping");
-    node.shutdown().await;
-    tracing::info!("stopped");
+    tracing::info!(sessions = node.gateway().sessions(), "stopping; once more to stop at once");
+    tokio::select! {
+        () = node.shutdown() => tracing::info!("stopped"),
+        _ = terminate.recv() => tracing::warn!("stopped at once"),
+        _ = interrupt.recv() => tracing::warn!("stopped at once"),
+    }
     Ok(())
 }
 

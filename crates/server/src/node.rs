@@ -1,5 +1,6 @@
 //! One running node: listeners and parts.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,6 @@ use axum::Router;
 use axum::http::Method;
 use axum::response::IntoResponse;
 use heliograph_admin::{Admin, NodeControl};
-use heliograph_bus::local;
 use heliograph_core::id::{GatewayId, Version};
 use heliograph_core::limits::Limits;
 use heliograph_gateway::Gateway;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backends::Neighbours;
 use crate::cors::Cors;
 
 /// How long clients wait for a node's first lease before they are served without.
@@ -49,8 +50,11 @@ pub struct Parts {
     pub trusted_proxies: TrustedProxies,
     /// Origins of other sites whose pages may call the API.
     pub allowed_origins: Vec<String>,
-    /// Ends with the node: the bus connection, the lock on the data directory.
-    pub keep: Vec<Box<dyn std::any::Any + Send + Sync>>,
+    /// The way to the other nodes.
+    pub(crate) neighbours: Neighbours,
+    /// The lock on the data directory, where there is one: held as long as the node lives.
+    #[expect(dead_code, reason = "it is there to be dropped last")]
+    pub(crate) keep: Option<File>,
 }
 
 /// A node that serves.
@@ -106,6 +110,7 @@ impl Node {
     /// Says goodbye to the sockets, then stops listening.
     pub async fn shutdown(mut self) {
         self.parts.gateway.drain().await;
+        self.parts.neighbours.leave().await;
         self.stop.cancel();
         while self.listeners.join_next().await.is_some() {}
     }
@@ -184,9 +189,4 @@ impl NodeControl for Control {
     fn presence_changes(&self) -> watch::Receiver<u64> {
         self.0.presence_changes()
     }
-}
-
-/// Keeps the in-process bus of an embedded node alive as long as the node.
-pub(crate) fn keep(bus: Arc<local::Node>) -> Box<dyn std::any::Any + Send + Sync> {
-    Box::new(bus)
 }

@@ -361,7 +361,14 @@ fn service_messages() -> Vec<(&'static str, ServerMessage)> {
     ];
     messages.extend(reasons);
     messages.extend([
-        ("resumed", ServerMessage::Resumed(Resumed::Recovered { recovered: 5, lost: 2 })),
+        (
+            "resumed",
+            ServerMessage::Resumed(Resumed::Recovered {
+                recovered: 5,
+                lost: 2,
+                resume: ResumeOffer { token: "rs_node-1.V2hhdC".into(), window_ms: 60_000 },
+            }),
+        ),
         ("resumed, nothing is left", ServerMessage::Resumed(Resumed::Fresh)),
         ("ice_servers", ServerMessage::IceServers(Arc::new(ice_servers()))),
         ("pong", pong("null")),

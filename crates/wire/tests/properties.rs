@@ -268,8 +268,8 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
                 let receipt = Receipt { id: id.map(Into::into), target: target.into(), failure };
                 ServerMessage::Receipt { receipt, seq }
             });
-    let resumed = any::<Option<(u64, u64)>>().prop_map(|counts| {
-        let recovered = |(recovered, lost)| Resumed::Recovered { recovered, lost };
+    let resumed = prop::option::of((any::<u64>(), any::<u64>(), resume_offer())).prop_map(|counts| {
+        let recovered = |(recovered, lost, resume)| Resumed::Recovered { recovered, lost, resume };
         ServerMessage::Resumed(counts.map_or(Resumed::Fresh, recovered))
     });
     let health = any::<(u64, u64, u64, bool)>().prop_map(
@@ -314,9 +314,8 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         select(vec![Capabilities::EVENTS, Capabilities::ROLES, Capabilities::ICE, Capabilities::OFFERED]),
         0..3,
     );
-    let resume = (".{0,40}", any::<u64>())
-        .prop_map(|(token, window_ms)| ResumeOffer { token: token.into(), window_ms });
-    (granted, any::<u64>(), any::<u64>(), prop::option::of(ice_servers()), prop::option::of(resume)).prop_map(
+    let resume = prop::option::of(resume_offer());
+    (granted, any::<u64>(), any::<u64>(), prop::option::of(ice_servers()), resume).prop_map(
         |(granted, epoch, place, servers, resume)| Welcome {
             granted: granted.into_iter().fold(Capabilities::NONE, Capabilities::with),
             epoch: Epoch(epoch),
@@ -325,6 +324,10 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             resume,
         },
     )
+}
+
+fn resume_offer() -> impl Strategy<Value = ResumeOffer> {
+    (".{0,40}", any::<u64>()).prop_map(|(token, window_ms)| ResumeOffer { token: token.into(), window_ms })
 }
 
 fn ice_servers() -> impl Strategy<Value = Vec<IceServer>> {

@@ -4,12 +4,16 @@
 
 mod bad_input;
 mod capabilities;
+mod crowd;
 mod introduction;
 mod limits;
 mod mesh;
 mod ops;
 mod pairing;
 mod restart;
+mod resume;
 mod revoke;
 mod sessions;
 mod tokens;
+
+use heliograph_testkit::TestServer;

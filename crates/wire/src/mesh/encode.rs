@@ -17,7 +17,7 @@ use super::REGISTRY;
 pub fn encode(message: &ServerMessage, receiver: &PeerId, out: &mut Vec<u8>) {
     match message {
         ServerMessage::Signal { signal, seq } => encode_signal(signal, *seq, receiver, out),
-        ServerMessage::Resumed(resumed) => encode_resumed(*resumed, out),
+        ServerMessage::Resumed(resumed) => encode_resumed(resumed, out),
         ServerMessage::PeerList { peers, welcome } => encode_peer_list(peers, welcome.as_deref(), out),
         ServerMessage::PeerJoined { peer, role } => encode_joined(peer, *role, out),
         ServerMessage::PeerLeft { peer } => encode_event("peer_left", peer, out),
@@ -150,9 +150,14 @@ fn encode_receipt(receipt: &Receipt, seq: Option<u64>, out: &mut Vec<u8>) {
     end(seq, out);
 }
 
-fn encode_resumed(resumed: Resumed, out: &mut Vec<u8>) {
+fn encode_resumed(resumed: &Resumed, out: &mut Vec<u8>) {
     let payload = match resumed {
-        Resumed::Recovered { recovered, lost } => json!({ "recovered": recovered, "lost": lost }),
+        Resumed::Recovered { recovered, lost, resume } => json!({
+            "recovered": recovered,
+            "lost": lost,
+            "resume_token": resume.token,
+            "resume_window_ms": resume.window_ms,
+        }),
         Resumed::Fresh => json!({ "recovered": 0, "lost": null, "fresh": true }),
     };
     registry("resumed", &payload, out);

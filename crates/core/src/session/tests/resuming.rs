@@ -16,7 +16,7 @@ fn resumed(next_seq: u64) -> World {
 }
 
 fn inheritance(next_seq: u64) -> Inheritance {
-    Inheritance { capabilities: Capabilities::OFFERED, place: MY_PLACE, next_seq }
+    Inheritance { capabilities: Capabilities::OFFERED, place: MY_PLACE, next_seq, confirmed: next_seq - 1 }
 }
 
 fn delivered(id: &str) -> Receipt {

@@ -191,7 +191,12 @@ impl Rules {
             return Ok(());
         };
         let capabilities = Capabilities::OFFERED;
-        self.world.session.on_resumed(Inheritance { capabilities, place: MY_PLACE, next_seq });
+        self.world.session.on_resumed(Inheritance {
+            capabilities,
+            place: MY_PLACE,
+            next_seq,
+            confirmed: next_seq - 1,
+        });
         (self.registered, self.client, self.last) = (true, Some(capabilities), next_seq - 1);
         Ok(())
     }
