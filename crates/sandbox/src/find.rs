@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The program in one of the search path's folders, or in one of `besides`. The error says what to install.
-pub(crate) fn program(name: &str, besides: &[PathBuf], package: &str) -> Result<PathBuf> {
+/// The program of this name in one of the search path's folders. The error says which Debian package to install.
+pub fn program(name: &str, package: &str) -> Result<PathBuf> {
+    program_or_in(name, &[], package)
+}
+
+fn program_or_in(name: &str, besides: &[PathBuf], package: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         // Not every user's search path has the folders of servers.
@@ -28,7 +32,7 @@ pub(crate) fn folder_of(main: &str, variable: &str, besides: &[PathBuf], package
     }
     // Debian links some of the programs into the search path, and not all of them.
     let found =
-        program(main, besides, package).with_context(|| format!("or set {variable} to its folder"))?;
+        program_or_in(main, besides, package).with_context(|| format!("or set {variable} to its folder"))?;
     let real = found.canonicalize().with_context(|| found.display().to_string())?;
     real.parent().map(Path::to_owned).context("a program lies in a folder")
 }

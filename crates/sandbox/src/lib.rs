@@ -19,6 +19,7 @@ mod spawner;
 mod tail;
 mod wait;
 
+pub use find::program as find_program;
 pub use folder::Folder;
 pub use port::Port;
 pub use postgres::Postgres;

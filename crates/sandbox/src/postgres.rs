@@ -73,7 +73,7 @@ impl Postgres {
         let program = if self.programs.join("psql").is_file() {
             self.programs.join("psql")
         } else {
-            find::program("psql", &[], "postgresql-client")?
+            find::program("psql", "postgresql-client")?
         };
         let psql = Program::new(program)
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres"])
@@ -85,6 +85,11 @@ impl Postgres {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
+    }
+
+    /// The id of its first process, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
     }
 
     /// Stops it as a crash of the server does: connections break, nothing is put in order. It starts again by

@@ -1,6 +1,7 @@
 //! Programs as processes that can be paused, ended and watched.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -28,6 +29,7 @@ pub struct Program {
     environment: Vec<(OsString, OsString)>,
     forget: Vec<String>,
     folder: Option<PathBuf>,
+    log_file: Option<PathBuf>,
     unprivileged: bool,
     last_word: Signal,
 }
@@ -41,6 +43,7 @@ impl Program {
             environment: vec![],
             forget: vec![],
             folder: None,
+            log_file: None,
             unprivileged: false,
             last_word: Signal::KILL,
         }
@@ -82,6 +85,13 @@ impl Program {
         self
     }
 
+    /// Adds all that it writes to a file for people, in place of keeping the end of it in memory.
+    #[must_use]
+    pub fn log_file(mut self, file: &Path) -> Self {
+        self.log_file = Some(file.to_owned());
+        self
+    }
+
     /// As `nobody` when this process is root's.
     #[must_use]
     pub(crate) fn unprivileged(mut self) -> Self {
@@ -111,10 +121,11 @@ impl Program {
             last_word: self.last_word,
             output: Tail::default(),
             log: Tail::default(),
+            log_file: self.log_file.clone(),
         };
         // From here on an error ends the program too.
-        process.output = Tail::of(output.context("its output")?)?;
-        process.log = Tail::of(log.context("its log")?)?;
+        process.output = output.map(Tail::of).transpose()?.unwrap_or_default();
+        process.log = log.map(Tail::of).transpose()?.unwrap_or_default();
         Ok(process)
     }
 
@@ -129,7 +140,7 @@ impl Program {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(find::program("setpriv", &[], "util-linux")?);
+        let mut command = Command::new(find::program("setpriv", "util-linux")?);
         let name = if self.last_word == Signal::QUIT { "QUIT" } else { "KILL" };
         command.args(["--pdeathsig", name]);
         if self.unprivileged && is_root() {
@@ -147,7 +158,15 @@ impl Program {
             command.current_dir(folder);
         }
         // A group of its own: Ctrl-C in a terminal goes to this process, which then ends its programs in order.
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.process_group(0).stdin(Stdio::null());
+        let (output, log) = match &self.log_file {
+            Some(file) => {
+                let file = File::options().create(true).append(true).open(file)?;
+                (Stdio::from(file.try_clone()?), Stdio::from(file))
+            }
+            None => (Stdio::piped(), Stdio::piped()),
+        };
+        command.stdout(output).stderr(log);
         Ok(command)
     }
 }
@@ -161,6 +180,7 @@ pub struct Process {
     last_word: Signal,
     output: Tail,
     log: Tail,
+    log_file: Option<PathBuf>,
 }
 
 impl Process {
@@ -188,7 +208,7 @@ impl Process {
     pub fn must_run(&mut self) -> Result<()> {
         match self.ended()? {
             None => Ok(()),
-            Some(status) => bail!("{} ended ({status}): {}{}", self.name, self.output(), self.log()),
+            Some(status) => bail!("{} ended ({status}): {}", self.name, self.last_words()),
         }
     }
 
@@ -240,6 +260,13 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
+    fn last_words(&self) -> String {
+        match &self.log_file {
+            Some(file) => format!("see {}", file.display()),
+            None => format!("{}{}", self.output(), self.log()),
+        }
+    }
+
     fn signal_children(&self, signal: Signal) -> Result<()> {
         for child in children(self.id()).context("cannot see what it started")? {
             // It may have ended by now.
@@ -251,7 +278,10 @@ impl Process {
     /// What it wrote last may still be on its way to us when it has ended. Whatever it started may hold the pipes.
     async fn output_is_read(&self) {
         let give_up = Instant::now() + LAST_WORDS;
-        while Instant::now() < give_up && !(self.output.is_complete() && self.log.is_complete()) {
+        while self.log_file.is_none()
+            && Instant::now() < give_up
+            && !(self.output.is_complete() && self.log.is_complete())
+        {
             sleep(LOOK).await;
         }
     }

@@ -1,6 +1,7 @@
 //! Running other programs.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -60,6 +61,12 @@ impl Run {
             bail!("{} failed ({status})", self.text.display());
         }
         Ok(())
+    }
+
+    /// Runs it in place of this process, so that it gets the signals that are meant for it. Comes back only if it
+    /// cannot be started.
+    pub(crate) fn instead_of_this(mut self) -> Result<()> {
+        Err(self.command.exec()).with_context(|| format!("cannot run {}", self.text.display()))
     }
 
     /// Runs it to its end and answers what it printed.

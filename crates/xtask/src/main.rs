@@ -2,6 +2,7 @@
 //!
 //! - `cargo xtask test`: everything that decides whether a change is good; installs or names what it needs
 //! - `cargo xtask bench`: the benchmark, release build; `--quick` for a short one
+//! - `cargo xtask cluster`: a whole cluster on this machine to play with, release build; `--help` says more
 //! - `cargo xtask docs`: regenerates the pages that are made from the code
 //! - `cargo xtask screenshots`: the pictures of the README, made by the browser tests
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let result = match task {
         "test" => test(rest),
         "bench" => bench(rest),
+        "cluster" => cluster(rest),
         "docs" => docs(),
         "screenshots" => browser_tests(&[("HELIOGRAPH_SCREENSHOTS", "docs/images")]),
         _ => usage(),
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> Result<()> {
-    bail!("say what to do: cargo xtask test | bench [--quick] | docs | screenshots")
+    bail!("say what to do: cargo xtask test | bench [--quick] | cluster | docs | screenshots")
 }
 
 /// A named part of the test command.
@@ -124,6 +126,18 @@ fn bench(arguments: &[String]) -> Result<()> {
         run = run.arg(argument);
     }
     run.go()
+}
+
+/// Postgres, Redis, gateways and a load balancer, until Ctrl-C.
+fn cluster(arguments: &[String]) -> Result<()> {
+    tools::servers()?;
+    tools::haproxy()?;
+    Run::cargo(&["build", "--release", "--package", "heliograph", "--package", "heliograph-sandbox"]).go()?;
+    let mut run = Run::new(root().join("target/release/heliograph-cluster"), &[]);
+    for argument in arguments {
+        run = run.arg(argument);
+    }
+    run.instead_of_this()
 }
 
 fn docs() -> Result<()> {

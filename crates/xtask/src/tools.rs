@@ -10,13 +10,61 @@ use crate::command::{Run, root};
 const CARGO_DENY: &str = "0.20.2";
 /// What the test runner needs (`engines` in `tests/browser/package.json`).
 const OLDEST_NODE: u32 = 20;
+/// The first Redis with sharded publish and subscribe, which the tests of the bus are about.
+const OLDEST_REDIS: u32 = 7;
 
 /// Finds or installs everything first, so that nothing is missing halfway.
 pub(crate) fn prepare() -> Result<()> {
     chromium()?;
     node()?;
+    servers()?;
+    haproxy()?;
     cargo_deny()?;
     Ok(())
+}
+
+/// What the tests start for themselves, on ports of their own. Debian's packages may start servers as well, on the
+/// usual ports: nothing here uses them.
+pub(crate) fn servers() -> Result<()> {
+    postgres()?;
+    redis()?;
+    find_or_install(&["openssl"], &["openssl"], "install OpenSSL")?;
+    find_or_install(&["setpriv"], &["util-linux"], "install util-linux")?;
+    Ok(())
+}
+
+fn postgres() -> Result<()> {
+    if std::env::var_os("HELIOGRAPH_POSTGRES_BIN").is_some() || find_initdb().is_some() {
+        return Ok(());
+    }
+    let otherwise = "set HELIOGRAPH_POSTGRES_BIN to the folder of PostgreSQL's programs";
+    install(&["postgresql"]).with_context(|| format!("PostgreSQL's initdb is missing: {otherwise}"))?;
+    find_initdb().map(|_| ()).context("initdb is still missing")
+}
+
+/// Debian keeps it out of the search path, in a folder per version.
+fn find_initdb() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = versions.map(|version| version.path().join("bin/initdb")).find(|file| file.is_file());
+    find("initdb").or(debian)
+}
+
+/// Debian's package brings `redis-cli` with it, and its server is the Sentinel too.
+fn redis() -> Result<()> {
+    let server = find_or_install(&["redis-server"], &["redis-server"], "install Redis 7 or newer")?;
+    find_or_install(&["redis-cli"], &["redis-tools"], "install redis-cli")?;
+    // "Redis server v=7.0.15 sha=…"
+    let version = String::from_utf8(Run::new(&server, &["--version"]).output()?)?;
+    let major = version.split("v=").nth(1).and_then(|number| number.split('.').next()?.parse::<u32>().ok());
+    if major.is_none_or(|major| major < OLDEST_REDIS) {
+        bail!("the tests need Redis {OLDEST_REDIS} or newer, not {}", version.trim());
+    }
+    Ok(())
+}
+
+/// The load balancer of `cargo xtask cluster`.
+pub(crate) fn haproxy() -> Result<PathBuf> {
+    find_or_install(&["haproxy"], &["haproxy"], "install HAProxy")
 }
 
 /// The browser.
@@ -82,5 +130,7 @@ fn is_root() -> bool {
 
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| Path::is_file(file))
+    // Not every user's search path has the folders of servers.
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    folders.map(|folder| folder.join(program)).find(|file| Path::is_file(file))
 }

@@ -51,6 +51,11 @@ impl RedisNode {
         self.process.is_some()
     }
 
+    /// The id of its process, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Runs a command; an error reply is an error.
     pub async fn command(&self, arguments: &[&str]) -> Result<Reply> {
         let at = self.plain.as_ref().unwrap_or(&self.port).address();
@@ -113,7 +118,7 @@ impl RedisNode {
             bail!("Redis is running");
         }
         let port = self.port.number().to_string();
-        let mut program = Program::new(find::program("redis-server", &[], "redis-server")?);
+        let mut program = Program::new(find::program("redis-server", "redis-server")?);
         program = match self.settings.role {
             Role::Data => program.args(["--save", "", "--appendonly", "no"]),
             Role::Sentinel => program.arg(self.sentinel_file()?).arg("--sentinel"),

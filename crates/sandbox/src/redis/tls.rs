@@ -12,7 +12,7 @@ pub(super) async fn make_certificates(folder: &Path) -> Result<()> {
     // A file of our own: what the machine's says is not known.
     std::fs::write(folder.join("openssl.cnf"), CONFIGURATION)?;
     let openssl = |arguments: &[&str]| {
-        let program = find::program("openssl", &[], "openssl")?;
+        let program = find::program("openssl", "openssl")?;
         anyhow::Ok(Program::new(program).args(arguments).folder(folder))
     };
     let key =
