@@ -6,7 +6,7 @@
 //! - [`Budget`] counts what is limited across nodes.
 //!
 //! [`local`] serves the nodes of one process, `redis` those of a cluster. To add a bus: implement the traits and pass
-//! `testing`'s conformance suite with a factory; then name it in `heliograph-server`'s `assemble`. Nothing that rights
+//! `testing`'s conformance suite with a factory; then name it in `heliograph-server`'s `backends`. Nothing that rights
 //! depend on may live here: a bus may lose, repeat and delay.
 
 use std::borrow::Cow;

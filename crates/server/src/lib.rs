@@ -1,7 +1,7 @@
 //! Assembles a node.
 //!
-//! [`config`] is read into typed sections, [`mod@assemble`] turns them into parts (the only place that names a
-//! backend), [`node`] serves listeners with the parts, [`lifecycle`] runs that until a signal comes. The binary, the
+//! [`config`] is read into typed sections, [`mod@assemble`] turns them into parts (`backends` is the only
+//! place that names a backend), [`node`] serves listeners with the parts, [`lifecycle`] runs that until a signal comes. The binary, the
 //! tests and simulations all call [`Node::serve`] with sockets of their own.
 
 pub mod assemble;
