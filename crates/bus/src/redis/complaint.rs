@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A failure that stays is logged again after so long.
-const LOG_AGAIN: Duration = Duration::from_secs(60);
+const LOG_AGAIN: Duration = Duration::from_mins(1);
 
 /// Logs a failure when it begins, and rarely while it lasts.
 pub(crate) struct Complaint {

@@ -81,15 +81,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// What a server said of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Server {
-    pub(crate) major: u64,
+    /// Whether it knows `SPUBLISH` and `SSUBSCRIBE`, which came with Redis 7.
+    pub(crate) sharded_pubsub: bool,
     pub(crate) replica: bool,
-}
-
-impl Server {
-    /// `SPUBLISH` and `SSUBSCRIBE` came with Redis 7.
-    pub(crate) fn has_sharded_pubsub(self) -> bool {
-        self.major >= 7
-    }
 }
 
 /// Opens connections with the credentials and certificates of the [`Options`].
@@ -181,7 +175,7 @@ impl Connector {
             Ok::<Box<dyn Stream>, ConnectError>(Box::new(stream))
         };
         let stream = timeout_at(deadline, opening).await.map_err(|_| ConnectError::Timeout)??;
-        let server = Server { major: 0, replica: false };
+        let server = Server { sharded_pubsub: false, replica: false };
         Ok(Connection { stream, buffer: BytesMut::with_capacity(4096), server })
     }
 
@@ -243,12 +237,13 @@ impl Connection {
             hello.extend([&b"AUTH"[..], user.as_bytes(), password.as_bytes()]);
         }
         hello.extend([&b"SETNAME"[..], b"heliograph"]);
-        let server = |reply: &Value<'_>| {
-            let version = std::str::from_utf8(reply.get("version")?.text()?).ok()?;
-            let major = version.split('.').next()?.parse().ok()?;
-            Some(Server { major, replica: reply.get("role")?.text()? != b"master" })
-        };
-        self.call_until(deadline, &hello, server).await?.ok_or(ConnectError::Malformed(Malformed))
+        let role = |reply: &Value<'_>| Some(reply.get("role")?.text()? != b"master");
+        let role = self.call_until(deadline, &hello, role).await?;
+        // Not by the version: a server may be told not to know a command, and forks count differently.
+        let known = |reply: &Value<'_>| reply.elements().iter().all(|command| !command.elements().is_empty());
+        let question = [&b"COMMAND"[..], b"INFO", b"SPUBLISH", b"SSUBSCRIBE"];
+        let sharded_pubsub = self.call_until(deadline, &question, known).await?;
+        Ok(Server { sharded_pubsub, replica: role.ok_or(Malformed)? })
     }
 
     /// Asks, and reads what it needs off the answer.

@@ -87,7 +87,6 @@ impl Partition {
 }
 
 const fn tag(number: u16) -> [u8; TAG_BYTES] {
-    #[expect(clippy::cast_possible_truncation, reason = "a digit")]
     const fn digit(number: u16) -> u8 {
         b'0' + (number % 10) as u8
     }

@@ -56,8 +56,9 @@ async fn primary(
     credentials: &Credentials,
 ) -> Result<Address, ConnectError> {
     let mut asked = JoinSet::new();
-    for sentinel in sentinels.iter().cloned() {
-        let (connector, service, credentials) = (connector.clone(), service.to_owned(), credentials.clone());
+    for sentinel in sentinels {
+        let (connector, sentinel) = (Arc::clone(connector), sentinel.clone());
+        let (service, credentials) = (service.to_owned(), credentials.clone());
         asked.spawn(async move { ask_sentinel(&connector, &sentinel, &service, &credentials).await });
     }
     let newest = gather(asked).await?.into_iter().max_by_key(|(epoch, _)| *epoch);
@@ -110,7 +111,7 @@ async fn slots(
         asked.spawn(async move { ask_node(&connector, node).await });
     }
     let views = gather(asked).await?;
-    let oldest = views.iter().map(|view| view.server.major).min().unwrap_or(0);
+    let sharded_pubsub = views.iter().all(|view| view.server.sharded_pubsub);
     let newest = views.into_iter().max_by_key(|view| view.standing).ok_or(ConnectError::Timeout)?;
     let owner = |partition: Partition| {
         let slot = partition.slot();
@@ -118,7 +119,7 @@ async fn slots(
         Some(range.2.clone())
     };
     let owners = Partition::all().map(owner).collect();
-    Ok(Layout { owners, server: Server { major: oldest, replica: false }, known: newest.nodes })
+    Ok(Layout { owners, server: Server { sharded_pubsub, replica: false }, known: newest.nodes })
 }
 
 async fn ask_node(connector: &Connector, node: Address) -> Result<View, ConnectError> {

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::ConnectError;
+use super::connect::{ConnectError, Server};
 use super::keys::{PARTITIONS, Partition};
 use super::outbound::Outbound;
 use super::shard::Shard;
@@ -40,6 +40,11 @@ impl Line {
             probe: Probe::default(),
             stop,
         }
+    }
+
+    /// Whether a server is able to do what the layout says. In a Cluster of several versions it may be able to do more.
+    pub(crate) fn fits(&self, server: Server) -> bool {
+        server.sharded_pubsub || !self.shard.server.sharded_pubsub
     }
 
     /// Whether parcels pass both ways.
@@ -73,14 +78,12 @@ impl Lines {
         let mut next = Self::none();
         let mut new = vec![];
         for shard in &map.shards {
-            let line = match self.all.iter().find(|line| Arc::ptr_eq(&line.shard, shard)) {
-                Some(line) => Arc::clone(line),
-                None => {
-                    let line = Arc::new(Line::new(Arc::clone(shard), stop.child_token()));
-                    new.push(Arc::clone(&line));
-                    line
-                }
-            };
+            let known = self.all.iter().find(|line| Arc::ptr_eq(&line.shard, shard)).cloned();
+            let line = known.unwrap_or_else(|| {
+                let line = Arc::new(Line::new(Arc::clone(shard), stop.child_token()));
+                new.push(Arc::clone(&line));
+                line
+            });
             let partitions: Vec<_> = map.partitions(shard).collect();
             for partition in &partitions {
                 next.by_partition[partition.index()] = Some(Arc::clone(&line));

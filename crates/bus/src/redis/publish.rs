@@ -56,7 +56,7 @@ async fn connection(shared: &Shared, line: &Line, complaint: &mut Complaint) -> 
         Ok(connection) => connection,
         Err(error) => return error.into(),
     };
-    if connection.server != line.shard.server {
+    if !line.fits(connection.server) {
         return Broken::OtherVersion;
     }
     shared.metrics.publisher_connects.inc();

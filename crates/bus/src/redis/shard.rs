@@ -31,7 +31,7 @@ impl Shard {
     pub(crate) fn new(connector: &Connector, address: Address, server: Server) -> Result<Self, ConnectError> {
         Ok(Self {
             pool: connector.pool(&address)?,
-            sharded_pubsub: server.has_sharded_pubsub() && !connector.options().plain_publish,
+            sharded_pubsub: server.sharded_pubsub && !connector.options().plain_publish,
             address,
             server,
             lanes: Default::default(),

@@ -51,7 +51,7 @@ async fn connection(shared: &Arc<Shared>, line: &Arc<Line>, complaint: &mut Comp
         Ok(connection) => connection,
         Err(error) => return error.into(),
     };
-    if connection.server != line.shard.server {
+    if !line.fits(connection.server) {
         return Broken::OtherVersion;
     }
     shared.metrics.subscriber_connects.inc();
@@ -241,6 +241,10 @@ impl<'a> Subscriber<'a> {
             return Err(Broken::Deaf);
         }
         self.say_lost();
+        self.shared
+            .metrics
+            .subscriptions
+            .set(i64::try_from(self.shared.subscriptions.len()).unwrap_or(i64::MAX));
         if self.asked.is_none() {
             self.bytes.extend_from_slice(&command(&[b"PING"]));
             self.asked = Some(Instant::now());
@@ -295,8 +299,9 @@ impl<'a> Subscriber<'a> {
 
     fn take_message(&self, channel: &[u8], frame: &[u8]) {
         if self.probe.as_ref().is_some_and(|(_, probe)| probe == channel) {
-            let number = std::str::from_utf8(frame).ok().and_then(|text| text.parse().ok());
-            number.into_iter().for_each(|number| self.line.probe.heard(number));
+            if let Some(number) = std::str::from_utf8(frame).ok().and_then(|text| text.parse().ok()) {
+                self.line.probe.heard(number);
+            }
             return;
         }
         if let Some(partition) = Partition::of_name(&self.shared.prefix, channel) {

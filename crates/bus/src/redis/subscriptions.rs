@@ -284,7 +284,9 @@ impl Subscriptions {
             if !channels.is_empty() {
                 write_command(to, channels.len() + 1);
                 write_argument(to, word);
-                channels.iter().for_each(|channel| write_argument(to, channel));
+                for channel in channels {
+                    write_argument(to, channel);
+                }
             }
         }
         Commands { subscribed: subscribe.len(), unsubscribed: unsubscribe.len() }
@@ -343,3 +345,6 @@ impl Part {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

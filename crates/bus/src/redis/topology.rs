@@ -57,17 +57,14 @@ impl Map {
         let mut next = Self::empty();
         for (owner, address) in next.owners.iter_mut().zip(&layout.owners) {
             let Some(address) = address else { continue };
-            let shard = match find(&next.shards, address, layout) {
+            let known = find(&next.shards, address, layout).or_else(|| find(&self.shards, address, layout));
+            let shard = match known {
                 Some(shard) => shard,
-                None => {
-                    let shard = match find(&self.shards, address, layout) {
-                        Some(shard) => shard,
-                        None => Arc::new(Shard::new(connector, address.clone(), layout.server)?),
-                    };
-                    next.shards.push(Arc::clone(&shard));
-                    shard
-                }
+                None => Arc::new(Shard::new(connector, address.clone(), layout.server)?),
             };
+            if !next.shards.iter().any(|known| Arc::ptr_eq(known, &shard)) {
+                next.shards.push(Arc::clone(&shard));
+            }
             *owner = Some(shard);
         }
         Ok(next)
@@ -132,11 +129,6 @@ impl Topology {
     /// Who serves a partition; `None` while nobody is known to.
     pub(crate) fn shard(&self, partition: Partition) -> Option<Arc<Shard>> {
         self.map.load().shard(partition).cloned()
-    }
-
-    /// All shards.
-    pub(crate) fn shards(&self) -> Vec<Arc<Shard>> {
-        self.map.load().shards.clone()
     }
 
     /// Grows with each new layout.

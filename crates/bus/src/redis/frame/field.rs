@@ -129,6 +129,8 @@ impl<'a> Reader<'a> {
         self.array().map(u128::from_le_bytes)
     }
 
+    /// What [`Writer::optional_u64`] wrote, if it is there.
+    #[expect(clippy::option_option, reason = "outside: whether the field is there; inside: what it says")]
     pub(super) fn optional_u64(&mut self) -> Option<Option<u64>> {
         if self.bool()? { self.u64().map(Some) } else { Some(None) }
     }
