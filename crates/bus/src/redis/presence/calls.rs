@@ -19,6 +19,8 @@ const PIPELINE: usize = 64;
 pub(super) struct Answer {
     pub(super) outcome: Outcome,
     parts: Vec<Value>,
+    /// The mesh's order, where it was asked for.
+    pub(super) list: Value,
 }
 
 impl Answer {
@@ -37,11 +39,21 @@ pub(super) fn unexpected() -> BusError {
     BusError::Unavailable("Redis answered something unexpected".into())
 }
 
+/// Whether a script of a transaction did not run because the server does not know it.
+fn is_unknown_script(answered: &Value) -> bool {
+    let unknown = |value: &Value| matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT");
+    elements(answered).iter().any(unknown)
+}
+
+fn elements_of(value: Value) -> Vec<Value> {
+    if let Value::Array(elements) = value { elements } else { vec![] }
+}
+
 /// Reads a script's answer.
 pub(super) fn answer(value: Value) -> Result<Answer, BusError> {
     let Value::Array(parts) = value else { return Err(unexpected()) };
     let outcome = parts.first().and_then(Outcome::of).ok_or_else(unexpected)?;
-    Ok(Answer { outcome, parts })
+    Ok(Answer { outcome, parts, list: Value::Nil })
 }
 
 impl RedisPresence {
@@ -100,12 +112,39 @@ impl RedisPresence {
         source: &'static Source,
         arguments: impl Fn(Call) -> Call,
     ) -> Result<Answer, BusError> {
+        self.ask_until_open(mesh, source, arguments, None).await
+    }
+
+    /// As [`Self::ask`], and reads the mesh's order in the same moment.
+    ///
+    /// By a transaction: a list that goes through a script takes Redis several times as long, and in a storm of
+    /// reconnects the lists are all that Redis does.
+    pub(super) async fn ask_with_list(
+        &self,
+        mesh: &MeshName,
+        source: &'static Source,
+        arguments: impl Fn(Call) -> Call,
+    ) -> Result<Answer, BusError> {
+        let (_, order) = self.mesh_key(mesh, "order");
+        self.ask_until_open(mesh, source, arguments, Some(&order)).await
+    }
+
+    async fn ask_until_open(
+        &self,
+        mesh: &MeshName,
+        source: &'static Source,
+        arguments: impl Fn(Call) -> Call,
+        order: Option<&[u8]>,
+    ) -> Result<Answer, BusError> {
         let deadline = Instant::now() + PATIENCE;
         let partition = Partition::of_mesh(mesh);
         loop {
             let era = self.eras.known(partition, deadline).await?;
             let call = arguments(self.mesh_call(source, &self.id, mesh, era));
-            let answer = answer(self.topology.invoke(partition, &call.invocation()).await?)?;
+            let answer = match order {
+                Some(order) => self.invoke_with_list(&call, order).await?,
+                None => answer(self.topology.invoke(partition, &call.invocation()).await?)?,
+            };
             match answer.outcome {
                 Outcome::Closed => self.eras.over(partition, era),
                 Outcome::Gone => {
@@ -117,13 +156,27 @@ impl RedisPresence {
         }
     }
 
+    async fn invoke_with_list(&self, call: &Call, order: &[u8]) -> Result<Answer, BusError> {
+        let mut transaction = Pipeline::with_capacity(2);
+        transaction.atomic().ignore_errors().add_command(call.command());
+        transaction.cmd("ZRANGE").arg(order).arg(0).arg(-1);
+        let mut answered = self.topology.pipeline(call.partition, &transaction).await?;
+        if is_unknown_script(&answered) {
+            self.topology.query::<Value>(call.partition, &call.source.load()).await?;
+            answered = self.topology.pipeline(call.partition, &transaction).await?;
+        }
+        let [said, list] = <[Value; 2]>::try_from(elements_of(answered)).map_err(|_| unexpected())?;
+        Ok(Answer { list, ..answer(said)? })
+    }
+
     /// Runs many calls, few round trips to each shard; answers in the order of the calls. Those of one mesh run in the
     /// order in which they stand.
     pub(super) async fn ask_many(&self, calls: &[Call]) -> Result<Vec<Value>, BusError> {
         let mut answers = vec![Value::Nil; calls.len()];
         let map = self.topology.map();
         for shard in &map.shards {
-            let here = |&at: &usize| map.shard(calls[at].partition).is_some_and(|owner| Arc::ptr_eq(owner, shard));
+            let here =
+                |&at: &usize| map.shard(calls[at].partition).is_some_and(|owner| Arc::ptr_eq(owner, shard));
             let at: Vec<usize> = (0..calls.len()).filter(here).collect();
             for at in at.chunks(PIPELINE) {
                 let answered = self.ask_shard(calls, at).await?;
@@ -162,15 +215,14 @@ pub(super) fn previous(claimed: &Answer) -> Option<Previous> {
     })
 }
 
-/// The members of a list, without whoever has the place `but`.
-pub(super) fn member_list(value: &Value, but: u64) -> Vec<Member> {
-    let pairs = elements(value).chunks_exact(2);
-    let members = pairs.filter_map(|pair| {
-        let place = number(&pair[1])?;
-        (place != but).then_some(())?;
-        Some(Member { peer: PeerId::parse(text(&pair[0])?).ok()?, place })
-    });
-    members.collect()
+/// The members of a mesh's order, without whoever has the place `but`.
+pub(super) fn member_list(order: &Value, but: u64) -> Vec<Member> {
+    let member = |entry: &Value| {
+        let (place, peer) = text(entry)?.split_once(' ')?;
+        let place = place.parse().ok().filter(|&place| place != but)?;
+        Some(Member { peer: PeerId::parse(peer).ok()?, place })
+    };
+    elements(order).iter().filter_map(member).collect()
 }
 
 /// A seat as it stands in Redis.

@@ -65,10 +65,8 @@ impl RedisPresence {
 
     /// Beats once and takes in what the others show.
     pub(super) async fn show_life(&self) -> Result<(), BusError> {
-        let beat = Beat {
-            number: self.beat.fetch_add(1, Ordering::AcqRel) + 1,
-            status: lock(&self.status).clone(),
-        };
+        let beat =
+            Beat { number: self.beat.fetch_add(1, Ordering::AcqRel) + 1, status: lock(&self.status).clone() };
         let call = self.beats_call(&SCRIPTS.beat, true).arg(self.id.as_str()).arg(beat.write());
         let (new, beats, condemned): (u64, Value, Value) =
             self.topology.invoke(call.partition, &call.invocation()).await?;
@@ -97,7 +95,11 @@ impl RedisPresence {
     }
 
     /// A call on what all nodes show.
-    pub(super) fn beats_call(&self, source: &'static crate::redis::scripts::Source, with_beats: bool) -> Call {
+    pub(super) fn beats_call(
+        &self,
+        source: &'static crate::redis::scripts::Source,
+        with_beats: bool,
+    ) -> Call {
         // One partition for all nodes; which one does not matter, but it never changes.
         let partition = Partition::of_mesh(&MeshName::default_mesh());
         let mut call = source.call(partition);

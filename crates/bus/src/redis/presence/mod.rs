@@ -6,7 +6,7 @@
 //! | key | holds |
 //! |---|---|
 //! | `seats:MESH` | hash: peer → epoch, place, node, what the session says of itself |
-//! | `order:MESH` | sorted set: peer by place; whom lists show |
+//! | `order:MESH` | sorted set: place and peer by place; whom lists show |
 //! | `clock` | the last number given as an epoch, a place or the moment of a departure |
 //! | `index:NODE` | set: the mesh and peer of this node's sessions |
 //! | `era`, `opening` | see [`eras`] |
@@ -46,9 +46,7 @@ use self::view::View;
 use super::keys::Partition;
 use super::scripts::{Outcome, SCRIPTS};
 use super::topology::Topology;
-use crate::{
-    BusError, Claim, NodeStatus, Place, Placement, Presence, Reseated, Seat, Visit, Whereabouts,
-};
+use crate::{BusError, Claim, NodeStatus, Place, Placement, Presence, Reseated, Seat, Visit, Whereabouts};
 
 /// How long a call waits for Redis to take claims again after it was emptied.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -137,8 +135,7 @@ impl Presence for RedisPresence {
         // Until it is answered, nobody knows whether it was made.
         let doubt = self.ledger.owe(Debt::Doubt { who: who.clone(), since: Instant::now() });
         let visit = format!("{}\n{}", visit.since_unix_ms, visit.dialect);
-        let answered =
-            self.ask(mesh, &SCRIPTS.claim, |call| call.arg(peer.as_str()).arg(&visit)).await?;
+        let answered = self.ask(mesh, &SCRIPTS.claim, |call| call.arg(peer.as_str()).arg(&visit)).await?;
         let epoch = Epoch(answered.number(1)?);
         let former = previous(&answered);
         let place = former.as_ref().and_then(|former| former.place);
@@ -146,7 +143,8 @@ impl Presence for RedisPresence {
         doubt.paid();
         let view = lock(&self.view);
         let lives = |node: &GatewayId, of| view.may_live(node, of, epoch, Instant::now());
-        let previous = former.filter(|former| former.gateway == self.id || lives(&former.gateway, former.epoch));
+        let previous =
+            former.filter(|former| former.gateway == self.id || lives(&former.gateway, former.epoch));
         Ok(Claim { epoch, previous })
     }
 
@@ -161,14 +159,14 @@ impl Presence for RedisPresence {
             Place::New => "new",
             Place::Same => "same",
         };
-        let call = self.ask(mesh, &SCRIPTS.place, |call| call.arg(peer.as_str()).arg(epoch.0).arg(wanted));
+        let call = self.ask_with_list(mesh, &SCRIPTS.place, |call| call.arg(peer.as_str()).arg(epoch.0).arg(wanted));
         let answered = call.await?;
         if answered.outcome == Outcome::Newer {
             return Err(BusError::Superseded);
         }
         let place = answered.number(1)?;
         self.sessions.placed(mesh, peer, epoch, Some(place));
-        Ok(Placement { place, members: member_list(answered.get(2)?, place) })
+        Ok(Placement { place, members: member_list(&answered.list, place) })
     }
 
     async fn hide(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<(), BusError> {

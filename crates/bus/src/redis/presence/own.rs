@@ -69,11 +69,7 @@ impl Sessions {
 #[derive(Debug, Clone)]
 pub(super) enum Debt {
     /// A session ended.
-    Release {
-        who: Who,
-        epoch: Epoch,
-        place: Option<u64>,
-    },
+    Release { who: Who, epoch: Epoch, place: Option<u64> },
     /// A claim may have been made, and no session came of it.
     Doubt { who: Who, since: Instant },
 }

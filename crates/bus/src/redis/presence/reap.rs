@@ -138,7 +138,9 @@ impl RedisPresence {
         }
         let call = |(mesh, peers): (&MeshName, &Vec<&str>)| {
             let mut call = self.mesh_call(&SCRIPTS.bury, node, mesh, 0).arg(beat);
-            peers.iter().for_each(|peer| call.push(*peer));
+            for peer in peers {
+                call.push(*peer);
+            }
             call
         };
         by_mesh.iter().map(call).collect()

@@ -143,7 +143,9 @@ impl RedisPresence {
                     Outcome::Closed => {}
                     _ => {
                         self.was_given_up();
-                        return Err(BusError::Unavailable("this node was given up for lost meanwhile".into()));
+                        return Err(BusError::Unavailable(
+                            "this node was given up for lost meanwhile".into(),
+                        ));
                     }
                 }
             }

@@ -88,7 +88,11 @@ impl View {
         }
         self.dead.retain(|_, died| now.saturating_duration_since(*died) < REMEMBERED);
         let still = |seen: &&Seen| now.saturating_duration_since(seen.since) >= DEAD;
-        self.nodes.values().filter(still).map(|seen| (seen.beat.status.id.clone(), seen.beat.number)).collect()
+        self.nodes
+            .values()
+            .filter(still)
+            .map(|seen| (seen.beat.status.id.clone(), seen.beat.number))
+            .collect()
     }
 
     /// Takes in whose sessions are to be ended; answers those which nobody has ended for too long.
@@ -99,7 +103,8 @@ impl View {
     ) -> Vec<(GatewayId, u64)> {
         let mut before = std::mem::take(&mut self.condemned);
         for (node, beat) in condemned {
-            let since = before.remove(&node).filter(|(known, _)| *known == beat).map_or(now, |(_, since)| since);
+            let since =
+                before.remove(&node).filter(|(known, _)| *known == beat).map_or(now, |(_, since)| since);
             self.condemned.insert(node, (beat, since));
         }
         let late = |(_, (_, since)): &(&GatewayId, &(u64, Instant))| {

@@ -10,7 +10,7 @@ for i = 6, #ARGV do
   if seat and seat.node == NODE then
     redis.call('HDEL', SEATS, peer)
     if seat.place then
-      unlist(peer, seat.place)
+      give_up(peer, seat.place)
     end
     buried = buried + 1
   end

@@ -13,6 +13,6 @@ if not former then
   return { DONE, epoch }
 end
 if former.place then
-  redis.call('ZREM', ORDER, peer)
+  hide(peer, former.place)
 end
 return { DONE, epoch, former.node, former.epoch, former.place or 0 }

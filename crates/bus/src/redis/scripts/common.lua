@@ -59,21 +59,21 @@ local function write_seat(peer, seat)
   redis.call('HSET', SEATS, peer, text(seat.epoch) .. '\n' .. place .. '\n' .. seat.node .. '\n' .. seat.visit)
 end
 
+-- The order holds `place SP peer`, so that a list can be read without its scores, which Redis is slow to write out.
 local function list(peer, place)
-  redis.call('ZADD', ORDER, text(place), peer)
+  redis.call('ZADD', ORDER, text(place), text(place) .. ' ' .. peer)
+end
+
+local function hide(peer, place)
+  redis.call('ZREM', ORDER, text(place) .. ' ' .. peer)
 end
 
 local function tell_joined(peer, place)
   redis.call(PUBLISH, CHANNEL, 'J ' .. text(place) .. ' ' .. peer)
 end
 
-local function unlist(peer, place)
-  redis.call('ZREM', ORDER, peer)
+local function give_up(peer, place)
+  hide(peer, place)
   redis.call(PUBLISH, CHANNEL, 'L ' .. text(place) .. ' ' .. text(tick()) .. ' ' .. peer)
-end
-
--- Everyone who is listed, by place: peer, place, peer, place…
-local function members()
-  return redis.call('ZRANGE', ORDER, 0, -1, 'WITHSCORES')
 end
 

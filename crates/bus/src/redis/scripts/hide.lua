@@ -5,7 +5,7 @@ if bar then
   return { bar }
 end
 local seat = seat_of(ARGV[5])
-if seat and seat.epoch == tonumber(ARGV[6]) then
-  redis.call('ZREM', ORDER, ARGV[5])
+if seat and seat.place and seat.epoch == tonumber(ARGV[6]) then
+  hide(ARGV[5], seat.place)
 end
 return { DONE }

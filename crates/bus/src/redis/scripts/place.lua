@@ -1,5 +1,6 @@
 -- A session takes a place, or looks around again from the one that it has.
--- ARGV: 5 peer, 6 epoch, 7 'new' or 'same'. Answers DONE, place, members.
+-- Whoever calls it reads the order in the same transaction.
+-- ARGV: 5 peer, 6 epoch, 7 'new' or 'same'. Answers DONE, place.
 local bar = barred()
 if bar then
   return { bar }
@@ -11,14 +12,13 @@ if not seat or seat.epoch ~= epoch then
 end
 if seat.place and ARGV[7] == 'same' then
   list(peer, seat.place)
-  return { DONE, seat.place, members() }
+  return { DONE, seat.place }
 end
 if seat.place then
-  unlist(peer, seat.place)
+  give_up(peer, seat.place)
 end
-local earlier = members()
 seat.place = tick()
 write_seat(peer, seat)
 list(peer, seat.place)
 tell_joined(peer, seat.place)
-return { DONE, seat.place, earlier }
+return { DONE, seat.place }

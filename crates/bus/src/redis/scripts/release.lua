@@ -19,6 +19,6 @@ elseif not gone() then
   place = tonumber(ARGV[7])
 end
 if place then
-  unlist(peer, place)
+  give_up(peer, place)
 end
 return { DONE, place and 1 or 0 }

@@ -28,6 +28,9 @@ local function say(peer, epoch, place, listed, visit)
     return NEWER, seat.epoch
   end
   if not era then
+    if known then
+      hide(peer, known)
+    end
     put_back(peer, epoch, place or known, visit)
     if listed then
       list(peer, place)
@@ -42,12 +45,12 @@ local function say(peer, epoch, place, listed, visit)
     return BACK, known
   end
   if known then
-    unlist(peer, known)
+    give_up(peer, known)
   end
   if not listed then
     if not redis.call('GET', FATE) then
       -- Nobody has told the others yet that this place is given up.
-      unlist(peer, place)
+      give_up(peer, place)
     end
     put_back(peer, epoch, nil, visit)
     return DONE, 0
@@ -73,4 +76,4 @@ for i = 5, #ARGV, 5 do
   table.insert(outcomes, number)
   moved = moved or outcome == BACK
 end
-return { DONE, era or '', outcomes, moved and members() or {} }
+return { DONE, era or '', outcomes, moved and redis.call('ZRANGE', ORDER, 0, -1) or {} }
