@@ -412,7 +412,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             received,
         };
         let Some(estate) = self.gateway.fetch_estate(request).await else {
-            self.gateway.metrics.resumed("fresh");
+            self.gateway.metrics.comings.resumed("fresh");
             return self.send(&[ServerMessage::Resumed(Resumed::Fresh)]).await;
         };
         self.inherit(estate).await
@@ -421,7 +421,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Goes on where the former session was: what it had not written follows, each message checked again, in one turn
     /// with the word that it does.
     async fn inherit(&mut self, mut estate: Estate) -> Result<(), End> {
-        self.gateway.metrics.resumed("recovered");
+        self.gateway.metrics.comings.resumed("recovered");
         let mut mail = resume::into_mail(&self.space, &mut estate);
         self.session.on_resumed(resume::inheritance(&estate, &mail));
         self.handle.goes_on_for(estate.first_epoch);

@@ -70,7 +70,7 @@ impl Gateway {
     pub fn begin_drain(&self) {
         if let Some(cancelled) = self.drain.switch_on() {
             tracing::info!(sessions = self.sessions(), "draining");
-            self.metrics.draining.set(1);
+            self.metrics.comings.draining.set(1);
             self.report();
             self.spawn(|gateway| async move {
                 tokio::select! {
@@ -85,7 +85,7 @@ impl Gateway {
     pub fn cancel_drain(&self) {
         if self.drain.switch_off() {
             tracing::info!(sessions = self.sessions(), "the drain was taken back");
-            self.metrics.draining.set(0);
+            self.metrics.comings.draining.set(0);
             self.report();
         }
     }
@@ -163,7 +163,9 @@ async fn empty(gateway: &Gateway) {
             if late.is_empty() {
                 return;
             }
-            late.iter().for_each(|handle| handle.outbox.close(CloseCode::ServiceRestart));
+            for handle in late {
+                handle.outbox.close(CloseCode::ServiceRestart);
+            }
         }
         tokio::time::sleep(STEP).await;
     }

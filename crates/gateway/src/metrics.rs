@@ -90,10 +90,49 @@ pub struct Metrics {
     refused_upgrades: IntCounterVec,
     pub(crate) connections: IntGauge,
     pub(crate) token_exchanges: IntCounterVec,
-    pub(crate) parked: IntGauge,
-    resume_total: IntCounterVec,
-    pub(crate) draining: IntGauge,
+    pub(crate) comings: Comings,
+}
+
+/// Sessions that come, are away, or have to go.
+#[derive(Debug)]
+pub(crate) struct Comings {
     pub(crate) opening: IntGauge,
+    pub(crate) parked: IntGauge,
+    pub(crate) draining: IntGauge,
+    resume_total: IntCounterVec,
+}
+
+impl Comings {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let resume_total = counters(
+            registry,
+            "heliograph_resume_total",
+            "Sessions that clients wanted to resume or might have, by what became of them",
+            &["outcome"],
+        )?;
+        for outcome in ["recovered", "fresh", "expired"] {
+            resume_total.with_label_values(&[outcome]);
+        }
+        Ok(Self {
+            opening: gauge(
+                registry,
+                "heliograph_opening_sessions",
+                "Sessions on their way from upgrade to open",
+            )?,
+            parked: gauge(
+                registry,
+                "heliograph_parked_sessions",
+                "Sessions whose client lost its connection and may come back",
+            )?,
+            draining: gauge(registry, "heliograph_draining", "1 while this node drains")?,
+            resume_total,
+        })
+    }
+
+    /// `recovered`, `fresh` (the token was unknown or its time over) or `expired` (nobody came).
+    pub(crate) fn resumed(&self, outcome: &'static str) {
+        self.resume_total.with_label_values(&[outcome]).inc();
+    }
 }
 
 /// The outcomes that the `outcome` label can take.
@@ -205,23 +244,7 @@ impl Metrics {
                 "Token exchanges, by credential and outcome",
                 &["credential", "outcome"],
             )?,
-            parked: gauge(
-                registry,
-                "heliograph_parked_sessions",
-                "Sessions whose client lost its connection and may come back",
-            )?,
-            resume_total: counters(
-                registry,
-                "heliograph_resume_total",
-                "Sessions that clients wanted to resume or might have, by what became of them",
-                &["outcome"],
-            )?,
-            draining: gauge(registry, "heliograph_draining", "1 while this node drains")?,
-            opening: gauge(
-                registry,
-                "heliograph_opening_sessions",
-                "Sessions on their way from upgrade to open",
-            )?,
+            comings: Comings::register(registry)?,
         };
         metrics.touch();
         Ok(metrics)
@@ -247,9 +270,6 @@ impl Metrics {
         for limit in [Limit::Upgrades, Limit::RedeemFailures, Limit::AuthFailures] {
             self.rate_limited.with_label_values(&[limit.as_str()]);
         }
-        for outcome in ["recovered", "fresh", "expired"] {
-            self.resume_total.with_label_values(&[outcome]);
-        }
         for limit in
             ["messages", "opening", "sockets_per_address", "unauthenticated", "unauthenticated_per_address"]
         {
@@ -274,11 +294,6 @@ impl Metrics {
 
     pub(crate) fn closed(&self, code: u16) {
         self.closes.with_label_values(&[&code.to_string()]).inc();
-    }
-
-    /// `recovered`, `fresh` (the token was unknown or its time over) or `expired` (nobody came).
-    pub(crate) fn resumed(&self, outcome: &'static str) {
-        self.resume_total.with_label_values(&[outcome]).inc();
     }
 
     pub(crate) fn dropped(&self, reason: &'static str) {

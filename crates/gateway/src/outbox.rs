@@ -39,10 +39,19 @@ struct Queue {
     close: Option<CloseCode>,
     /// Set when the owner has to stop even in the middle of a write.
     abort: bool,
-    /// Set while the owner may not have the mail yet: its client has to say first whether it is a former one.
-    held: bool,
-    /// Set when nobody will ever take what is pushed.
-    sealed: bool,
+    door: Door,
+}
+
+/// Who gets what is pushed.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Door {
+    /// The owner.
+    #[default]
+    Open,
+    /// The owner, later: its client has to say first whether it is a former one.
+    Held,
+    /// Nobody, ever.
+    Sealed,
 }
 
 /// What the owner finds when it is woken.
@@ -74,7 +83,7 @@ impl Outbox {
     pub(crate) fn push(&self, mail: Mail, limits: &Limits) -> Pushed {
         let pushed = {
             let mut queue = self.lock();
-            if queue.sealed || queue.close == Some(CloseCode::SlowConsumer) {
+            if queue.door == Door::Sealed || queue.close == Some(CloseCode::SlowConsumer) {
                 return Pushed::Closed;
             }
             queue.push(mail, limits)
@@ -110,7 +119,7 @@ impl Outbox {
         poll_fn(|cx| {
             self.waker.register(cx.waker());
             let mut queue = self.lock();
-            let has_mail = !queue.mail.is_empty() && !queue.held;
+            let has_mail = !queue.mail.is_empty() && queue.door != Door::Held;
             if !has_mail && !queue.tick && queue.close.is_none() {
                 return Poll::Pending;
             }
@@ -130,12 +139,12 @@ impl Outbox {
 
     /// Keeps the mail from the owner until [`Self::release`].
     pub(crate) fn hold(&self) {
-        self.lock().held = true;
+        self.lock().door = Door::Held;
     }
 
     /// Gives the owner its mail.
     pub(crate) fn release(&self) {
-        self.lock().held = false;
+        self.lock().open();
         self.waker.wake();
     }
 
@@ -151,19 +160,24 @@ impl Outbox {
         }
         queue.close = None;
         queue.abort = false;
-        queue.held = false;
+        queue.open();
     }
 
     /// Takes what is left, for good: later pushes come back as closed.
     pub(crate) fn finish(&self) -> VecDeque<Mail> {
         let mut queue = self.lock();
-        queue.sealed = true;
-        queue.held = false;
+        queue.door = Door::Sealed;
         queue.take().mail
     }
 }
 
 impl Queue {
+    fn open(&mut self) {
+        if self.door == Door::Held {
+            self.door = Door::Open;
+        }
+    }
+
     fn push(&mut self, mail: Mail, limits: &Limits) -> Pushed {
         let Some(size) = size_of_message(&mail) else {
             if self.mail.len() - self.messages >= MAX_NEWS {
@@ -208,7 +222,7 @@ impl Queue {
     }
 
     fn take(&mut self) -> Batch {
-        if self.held {
+        if self.door == Door::Held {
             return Batch { mail: VecDeque::new(), tick: std::mem::take(&mut self.tick), close: self.close };
         }
         self.bytes = 0;

@@ -232,14 +232,13 @@ impl Inbox for Gateway {
         let receipt = Receipt { id: witness.id, target: Box::from(target.as_str()), failure };
         let space = self.directory.space(mesh);
         let handle: Option<Arc<Handle>> = space.session(witness.from.as_str());
-        match handle.filter(|handle| handle.stage.get().way() == Way::Here) {
-            Some(handle) => self.receive(&handle, witness.from_epoch, receipt),
-            // It resumed on another node meanwhile.
-            None => {
-                let destination = Destination::Peer(mesh.clone(), witness.from);
-                let _gone =
-                    self.link.bus.send(destination, Parcel::Receipt { epoch: witness.from_epoch, receipt });
-            }
+        if let Some(handle) = handle.filter(|handle| handle.stage.get().way() == Way::Here) {
+            self.receive(&handle, witness.from_epoch, receipt);
+        } else {
+            // The sender resumed on another node meanwhile, or is gone.
+            let destination = Destination::Peer(mesh.clone(), witness.from);
+            let _gone =
+                self.link.bus.send(destination, Parcel::Receipt { epoch: witness.from_epoch, receipt });
         }
     }
 }

@@ -89,7 +89,7 @@ impl Gateway {
     pub(crate) fn park(&self, handle: &Handle, remains: Remains, unwritten: VecDeque<Mail>) {
         let Some(resumable) = handle.resumable.get() else { return };
         self.parked.fetch_add(1, Ordering::Relaxed);
-        self.metrics.parked.inc();
+        self.metrics.comings.parked.inc();
         handle.outbox.park(unwritten);
         resumable.until.store(self.nanos(Instant::now() + self.config.resume_window), Ordering::Relaxed);
         *lock(&resumable.remains) = Some(remains);
@@ -126,7 +126,7 @@ impl Gateway {
     fn take_remains(&self, handle: &Handle) -> Option<Remains> {
         let remains = lock(&handle.resumable.get()?.remains).take()?;
         self.parked.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.parked.dec();
+        self.metrics.comings.parked.dec();
         Some(remains)
     }
 
@@ -145,7 +145,7 @@ impl Gateway {
     /// this answers; what is left to do goes on by itself.
     pub(crate) fn give_up(&self, handle: Arc<Handle>, why: Undeliverable) {
         let Some(remains) = self.take_remains(&handle) else { return };
-        self.metrics.resumed("expired");
+        self.metrics.comings.resumed("expired");
         handle.stage.change(|stage| if stage == Stage::Passed { stage } else { Stage::Over });
         self.write_off(&handle, remains.replay, why);
         self.spawn(|gateway| async move { gateway.depart(&handle).await });
@@ -189,7 +189,7 @@ impl Gateway {
     /// Hands over what a session of this node left, once, to whoever shows its token.
     async fn hand_over(&self, request: &TakeOver) -> Option<Estate> {
         let space = self.directory.space(&request.mesh);
-        let handle = self.find(&space, request)?;
+        let handle = find(&space, request)?;
         let resumable = handle.resumable.get()?;
         let give_up = tokio::time::Instant::now() + OLD_PATIENCE;
         let cut_off = tokio::time::Instant::now() + OLD_WRITE_PATIENCE;
@@ -211,17 +211,6 @@ impl Gateway {
         let estate = self.estate(&handle, remains, request.received);
         self.spawn(|gateway| async move { gateway.depart(&handle).await });
         Some(estate)
-    }
-
-    /// The session that the token belongs to, if it is older than the one that asks.
-    fn find(&self, space: &Space, request: &TakeOver) -> Option<Arc<Handle>> {
-        let peer = request.peer.as_str();
-        let mut candidates = space.former(peer).into_iter().chain(space.session(peer));
-        candidates.find(|handle| {
-            let token = handle.resumable.get().map(|resumable| &*resumable.token);
-            handle.epoch < request.by
-                && token.is_some_and(|token| secret::same(token.as_bytes(), request.token.as_bytes()))
-        })
     }
 
     fn estate(&self, handle: &Handle, mut remains: Remains, received: Option<u64>) -> Estate {
@@ -246,6 +235,17 @@ impl Gateway {
             lost: rest.lost,
         }
     }
+}
+
+/// The session that the token belongs to, if it is older than the one that asks.
+fn find(space: &Space, request: &TakeOver) -> Option<Arc<Handle>> {
+    let peer = request.peer.as_str();
+    let mut candidates = space.former(peer).into_iter().chain(space.session(peer));
+    candidates.find(|handle| {
+        let token = handle.resumable.get().map(|resumable| &*resumable.token);
+        handle.epoch < request.by
+            && token.is_some_and(|token| secret::same(token.as_bytes(), request.token.as_bytes()))
+    })
 }
 
 /// Answers another node that asks for what a session left.
@@ -342,9 +342,9 @@ impl HandOvers {
     /// An answer arrived.
     pub(crate) fn arrived(&self, answer: HandOver) {
         let HandOver { mesh, peer, by, estate } = answer;
-        match lock(&self.0).remove(&(mesh, peer.clone(), by)) {
-            Some(waiting) => drop(waiting.send(estate)),
-            None => tracing::warn!(%peer, "a session was handed over too late"),
+        let waiting = lock(&self.0).remove(&(mesh, peer.clone(), by));
+        if waiting.is_none_or(|waiting| waiting.send(estate).is_err()) {
+            tracing::warn!(%peer, "a session was handed over too late");
         }
     }
 }

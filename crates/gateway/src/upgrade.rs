@@ -78,20 +78,20 @@ struct Opening(Arc<Gateway>);
 impl Opening {
     fn begin(gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let max = i64::from(gateway.config.limits.max_opening);
-        if max > 0 && gateway.metrics.opening.get() >= max {
+        if max > 0 && gateway.metrics.comings.opening.get() >= max {
             gateway.metrics.limited("opening");
             let seconds = rand::rng().random_range(1..=3);
             let detail = "many clients come at once: come back a little later";
             return Err(Problem::unavailable("busy", detail).retry_after(seconds));
         }
-        gateway.metrics.opening.inc();
+        gateway.metrics.comings.opening.inc();
         Ok(Self(Arc::clone(gateway)))
     }
 }
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        self.0.metrics.opening.dec();
+        self.0.metrics.comings.opening.dec();
     }
 }
 

@@ -53,7 +53,6 @@ pub struct Parts {
     /// The way to the other nodes.
     pub(crate) neighbours: Neighbours,
     /// The lock on the data directory, where there is one: held as long as the node lives.
-    #[expect(dead_code, reason = "it is there to be dropped last")]
     pub(crate) keep: Option<File>,
 }
 

@@ -37,7 +37,7 @@ impl World {
         let gateway = Gateway::new(Parts {
             id,
             config: Config {
-                resume_window: Duration::from_secs(60),
+                resume_window: Duration::from_mins(1),
                 drain_window: Duration::from_secs(5),
                 limits,
                 lease_term: Duration::from_hours(1),
