@@ -1,4 +1,4 @@
-//! What a test says to a node, wherever the node runs: keys, tokens, pairings, clients, metrics.
+//! What a test says to the service, wherever it runs and on how many nodes: keys, tokens, pairings, clients, metrics.
 
 use std::net::SocketAddr;
 
@@ -7,17 +7,19 @@ use serde_json::{Value, json};
 use crate::client::{ALL, Dial, MeshClient};
 use crate::eventually;
 use crate::http::{Answer, Api};
+use crate::ring::Ring;
 
 /// The admin key of every test node.
 pub const ADMIN_KEY: &str = "ak_test_admin_0123456789abcdef";
 
-/// The addresses of a node.
-#[derive(Debug, Clone, Copy)]
+/// The addresses of a node, or of several that are one service: then each new socket goes to the next of them, and so
+/// does each call. Clones go on in the same turn.
+#[derive(Debug, Clone)]
 pub struct Access {
-    /// Where clients connect.
-    pub address: SocketAddr,
-    /// Where health and metrics are.
-    pub ops: SocketAddr,
+    sockets: Ring,
+    // A turn of their own: between two sockets there may be any number of calls.
+    calls: Ring,
+    ops: Ring,
 }
 
 /// A device that waits for its approval.
@@ -32,9 +34,46 @@ pub struct Paired {
 }
 
 impl Access {
+    /// To one node: where clients connect, and where health and metrics are.
+    pub fn to(address: SocketAddr, ops: SocketAddr) -> Self {
+        Self { sockets: address.into(), calls: address.into(), ops: ops.into() }
+    }
+
+    /// To several nodes in turn.
+    pub fn to_all<'a>(nodes: impl IntoIterator<Item = &'a Access>) -> Self {
+        let nodes: Vec<&Access> = nodes.into_iter().collect();
+        let all =
+            |ring: fn(&Access) -> &Ring| Ring::of(nodes.iter().flat_map(|node| ring(node).all()).copied());
+        Self {
+            sockets: all(|node| &node.sockets),
+            calls: all(|node| &node.calls),
+            ops: all(|node| &node.ops),
+        }
+    }
+
+    /// Where the next client connects.
+    pub fn address(&self) -> SocketAddr {
+        self.sockets.next()
+    }
+
+    /// Where clients may connect.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.sockets.all()
+    }
+
+    /// Where health and metrics of the next node are.
+    pub fn ops_address(&self) -> SocketAddr {
+        self.ops.next()
+    }
+
+    /// How many nodes there are.
+    pub fn nodes(&self) -> usize {
+        self.ops.all().len()
+    }
+
     /// A caller without a credential.
     pub fn api(&self) -> Api {
-        Api::new(self.address)
+        Api::new(self.calls.clone())
     }
 
     /// A caller with the admin key.
@@ -42,26 +81,59 @@ impl Access {
         self.api().with("x-api-key", ADMIN_KEY)
     }
 
+    /// Asks every node to drain.
+    pub async fn drain(&self) {
+        for node in self.calls.all() {
+            let admin = Api::new(*node).with("x-api-key", ADMIN_KEY);
+            admin.post_empty("/api/gateways/self/drain").await.expect(200);
+        }
+    }
+
     /// A caller on the ops listener.
     pub fn ops(&self) -> Api {
-        Api::new(self.ops)
+        Api::new(self.ops.clone())
     }
 
-    /// Waits until the node relays: without its first lease it does not.
+    /// Waits until every node relays: without its first lease, or without the others, it does not.
     pub async fn wait_until_ready(&self) {
-        eventually("ready", async || (self.ops().get("/readyz").await.status == 200).then_some(())).await;
+        for ops in self.ops.all() {
+            eventually("ready", async || (Api::new(*ops).get("/readyz").await.status == 200).then_some(()))
+                .await;
+        }
     }
 
-    /// The metrics page.
+    /// The metrics pages of all nodes, one after the other.
     pub async fn metrics(&self) -> String {
-        self.ops().get("/metrics").await.text
+        let mut pages = String::new();
+        for ops in self.ops.all() {
+            pages += &Api::new(*ops).get("/metrics").await.text;
+        }
+        pages
     }
 
-    /// The value of one metric, a whole number, with exactly these labels as the page shows it; 0 if it is not there.
+    /// The value of one metric on each node that has it, a whole number, with exactly these labels as the page shows it.
+    pub async fn metric_of_each(&self, series: &str) -> Vec<i64> {
+        let pages = self.metrics().await;
+        let lines = pages.lines().filter_map(|line| line.rsplit_once(' '));
+        lines.filter(|(name, _)| *name == series).filter_map(|(_, value)| value.parse().ok()).collect()
+    }
+
+    /// The value of one metric, of all nodes together; 0 if it is not there.
     pub async fn metric(&self, series: &str) -> i64 {
-        let page = self.metrics().await;
-        let line = page.lines().find(|line| line.rsplit_once(' ').is_some_and(|(name, _)| name == series));
-        line.and_then(|line| line.rsplit_once(' ')).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+        self.metric_of_each(series).await.iter().sum()
+    }
+
+    /// The pairing version that all nodes have applied.
+    pub async fn applied_version(&self) -> i64 {
+        let applied = self.metric_of_each("heliograph_authorization_version").await;
+        applied.into_iter().min().unwrap_or(0)
+    }
+
+    /// How many messages were written to their targets, here or through the bus.
+    pub async fn relayed(&self) -> i64 {
+        let count =
+            async |path| self.metric(&format!("heliograph_relay_seconds_count{{path=\"{path}\"}}")).await;
+        count("local").await + count("bus").await
     }
 
     /// An API key for a peer.
@@ -85,9 +157,14 @@ impl Access {
         self.exchange(&self.key(peer, "default").await).await
     }
 
+    /// A new socket without a credential.
+    pub fn dial_bare(&self) -> Dial {
+        Dial::to(self.address())
+    }
+
     /// A new socket with a token.
     pub fn dial(&self, token: &str) -> Dial {
-        Dial::to(self.address).token(token)
+        self.dial_bare().token(token)
     }
 
     /// A socket of a peer that has a token.

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{SocketOptions, dial_tcp};
 use crate::in_time;
+use crate::ring::Ring;
 
 /// What a request was answered.
 #[derive(Debug, Clone)]
@@ -38,18 +39,18 @@ impl Answer {
     }
 }
 
-/// A caller with a credential.
+/// A caller with a credential. Where there are several nodes, each call goes to the next.
 #[derive(Debug, Clone)]
 pub struct Api {
-    address: SocketAddr,
+    nodes: Ring,
     headers: Vec<(String, String)>,
     from: Option<IpAddr>,
 }
 
 impl Api {
     /// A caller without one.
-    pub fn new(address: SocketAddr) -> Self {
-        Self { address, headers: vec![], from: None }
+    pub fn new(nodes: impl Into<Ring>) -> Self {
+        Self { nodes: nodes.into(), headers: vec![], from: None }
     }
 
     /// The same caller, from a local address.
@@ -88,7 +89,8 @@ impl Api {
 
     /// Any request. Panics when the connection fails: tests that expect that use sockets.
     pub async fn request(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
-        let mut head = vec![format!("{method} {path} HTTP/1.1"), format!("host: {}", self.address)];
+        let address = self.nodes.next();
+        let mut head = vec![format!("{method} {path} HTTP/1.1"), format!("host: {address}")];
         if self.headers.iter().all(|(name, _)| name != "connection") {
             head.push("connection: close".to_owned());
         }
@@ -100,7 +102,7 @@ impl Api {
             head.push(format!("content-length: {}", body.map_or(0, str::len)));
         }
         let request = format!("{}\r\n\r\n{}", head.join("\r\n"), body.unwrap_or_default());
-        parse(&exchange_from(self.address, self.from, request.as_bytes()).await)
+        parse(&exchange_from(address, self.from, request.as_bytes()).await)
     }
 }
 

@@ -4,15 +4,18 @@
 
 pub mod access;
 pub mod client;
+pub mod cluster;
 pub mod flaky;
 pub mod history;
 pub mod http;
 pub mod jwt;
 pub mod process;
+pub mod ring;
 pub mod server;
 
 pub use access::{ADMIN_KEY, Access, Paired, text};
 pub use client::{Closed, Dial, MeshClient, peers};
+pub use cluster::{Cluster, ClusterServer, Node, Plan, RedisKind};
 pub use flaky::FlakyStore;
 pub use http::{Answer, Api};
 pub use process::NodeProcess;

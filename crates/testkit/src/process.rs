@@ -85,7 +85,7 @@ async fn addresses(out: ChildStdout) -> Option<Access> {
         }
         if let (Some(address), Some(ops)) = (public, ops) {
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return Some(Access { address, ops });
+            return Some(Access::to(address, ops));
         }
     }
     None

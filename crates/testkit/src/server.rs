@@ -62,7 +62,7 @@ impl TestServer {
     async fn start_in(data: TempDir, settings: Settings<'_>, store: Option<Arc<dyn Store>>) -> Self {
         let settings = environment(data.path(), settings);
         let node = serve(settings.clone(), store).await;
-        let access = Access { address: node.public_address(), ops: node.ops_address() };
+        let access = Access::to(node.public_address(), node.ops_address());
         access.wait_until_ready().await;
         Self { node: Some(node), access, settings, data }
     }
@@ -70,6 +70,11 @@ impl TestServer {
     /// The node itself.
     pub fn node(&self) -> &Node {
         self.node.as_ref().unwrap_or_else(|| panic!("the node is stopped"))
+    }
+
+    /// The names of all nodes: this one's.
+    pub fn gateways(&self) -> Vec<String> {
+        vec![self.node().gateway().id().to_string()]
     }
 
     /// Its data directory.
@@ -91,7 +96,7 @@ impl TestServer {
         let settings = &self.settings;
         let node =
             eventually("the data is free", async || try_serve(settings.clone(), None).await.ok()).await;
-        self.access = Access { address: node.public_address(), ops: node.ops_address() };
+        self.access = Access::to(node.public_address(), node.ops_address());
         self.access.wait_until_ready().await;
         self.node = Some(node);
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use heliograph_testkit::client::ALL;
 use heliograph_testkit::jwt::SECRET;
-use heliograph_testkit::{ADMIN_KEY, Access, Dial, NodeProcess, Paired, TestServer, eventually, text};
+use heliograph_testkit::{ADMIN_KEY, Access, NodeProcess, Paired, TestServer, eventually, text};
 use serde_json::json;
 use tempfile::TempDir;
 use tracing_subscriber::fmt::MakeWriter;
@@ -55,11 +55,11 @@ async fn flow(node: &Access) -> Secrets {
     }
     node.redeem("MARKED-WRONG-CODE", "x").await;
     assert_eq!(node.dial("marked-wrong-token").open("x").await.err(), Some(401));
-    let bearer = Dial::to(node.address).header("authorization", "Bearer marked-wrong-bearer");
+    let bearer = node.dial_bare().header("authorization", "Bearer marked-wrong-bearer");
     assert_eq!(bearer.open("x").await.err(), Some(401));
     let offered = format!("heliograph.mesh.v1, heliograph.token.{token}");
-    drop(Dial::to(node.address).header("sec-websocket-protocol", &offered).open("keyed").await.unwrap());
-    let mut by_message = Dial::to(node.address).open("x").await.unwrap();
+    drop(node.dial_bare().header("sec-websocket-protocol", &offered).open("keyed").await.unwrap());
+    let mut by_message = node.dial_bare().open("x").await.unwrap();
     by_message.send_text(r#"{"type":"authenticate","payload":{"token":"marked-first-message"}}"#).await;
     by_message.closed().await;
 

@@ -1,4 +1,5 @@
-//! A node in `dev` mode, configured by its environment alone: for tests that kill it or look at its memory.
+//! A node, configured by its environment alone: for tests that kill it, pause it or look at its memory. In `dev` mode, or
+//! with the argument `serve` in that.
 
 use heliograph_server::config::{Config, Mode, Sources};
 
@@ -7,6 +8,11 @@ use heliograph_server::config::{Config, Mode, Sources};
 static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> anyhow::Result<()> {
-    let config = Config::load(Mode::Dev, &Sources::from_process(None, vec![]));
-    heliograph_server::run(Mode::Dev, config.map_err(|problems| anyhow::anyhow!("{problems}"))?)
+    let mode = match std::env::args().nth(1).as_deref() {
+        None => Mode::Dev,
+        Some("serve") => Mode::Serve,
+        Some(other) => anyhow::bail!("{other}: say serve, or nothing"),
+    };
+    let config = Config::load(mode, &Sources::from_process(None, vec![]));
+    heliograph_server::run(mode, config.map_err(|problems| anyhow::anyhow!("{problems}"))?)
 }

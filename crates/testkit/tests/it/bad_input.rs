@@ -2,11 +2,13 @@
 
 use heliograph_testkit::client::ALL;
 use heliograph_testkit::http::exchange;
-use heliograph_testkit::{Access, MeshClient, TestServer};
+use heliograph_testkit::{Access, MeshClient};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
+
+use crate::TestServer;
 
 /// A peer that hears of its mistakes, and an old one.
 async fn two(server: &Access) -> (MeshClient, MeshClient) {
@@ -244,7 +246,7 @@ async fn garbage_instead_of_a_request() {
 /// Like [`exchange`], for requests that might leave the server waiting for more.
 async fn exchange_and_close(server: &Access, bytes: &[u8]) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = vec![];
@@ -256,7 +258,7 @@ async fn exchange_and_close(server: &Access, bytes: &[u8]) -> String {
 async fn a_head_that_is_too_large_is_refused() {
     let server = TestServer::start().await;
     let head = format!("GET /ws HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(40_000));
-    let answer = exchange(server.address, head.as_bytes()).await;
+    let answer = exchange(server.address(), head.as_bytes()).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     server.join("a").await.expect_silence().await;
 }

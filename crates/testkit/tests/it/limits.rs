@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use heliograph_testkit::{Access, Dial, MeshClient, TestServer, eventually, in_time};
+use heliograph_testkit::{Access, MeshClient, TestServer, eventually, in_time};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,7 +27,7 @@ async fn assert_ended(stream: &mut TcpStream) {
 #[tokio::test]
 async fn who_never_sends_the_first_byte_is_cut_off() {
     let server = TestServer::start_with(&[("FIRST_BYTE_DEADLINE", "200ms")]).await;
-    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let mut silent = TcpStream::connect(server.address()).await.unwrap();
     let mut byte = [0];
     let end = in_time("the end", silent.read(&mut byte)).await;
     assert_eq!(end.unwrap(), 0, "without a word");
@@ -37,7 +37,7 @@ async fn who_never_sends_the_first_byte_is_cut_off() {
 #[tokio::test]
 async fn who_sends_one_byte_now_and_then_is_cut_off() {
     let server = TestServer::start_with(&[("HEADER_DEADLINE", "300ms")]).await;
-    let (mut reader, mut writer) = TcpStream::connect(server.address).await.unwrap().into_split();
+    let (mut reader, mut writer) = TcpStream::connect(server.address()).await.unwrap().into_split();
     let drip = async {
         for byte in b"GET /ws HTTP/1.1\r\nhost: x\r\nx-slow: ".iter().chain(std::iter::repeat(&b'x')) {
             if writer.write_all(&[*byte]).await.is_err() {
@@ -58,7 +58,7 @@ async fn who_sends_one_byte_now_and_then_is_cut_off() {
 async fn who_sends_half_a_frame_and_stops_is_cut_off() {
     let server = TestServer::start_with(&[("REGISTER_DEADLINE", "300ms")]).await;
     let token = server.token("a").await;
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let request = format!(
         "GET /ws?token={token} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -80,7 +80,7 @@ async fn who_never_registers_is_closed_with_4408() {
 #[tokio::test]
 async fn who_never_authenticates_is_closed_with_4408() {
     let server = TestServer::start_with(&[("AUTHENTICATE_DEADLINE", "200ms")]).await;
-    let mut silent = Dial::to(server.address).open("nobody").await.unwrap();
+    let mut silent = server.dial_bare().open("nobody").await.unwrap();
     assert_eq!(silent.closed().await, Some(4408));
 }
 
@@ -115,7 +115,7 @@ async fn pages_of_other_sites_may_not_connect() {
     for origin in ["https://app.example", "http://localhost:3000"] {
         assert_eq!(from(origin).await, None, "{origin}");
     }
-    assert_eq!(from(&format!("http://{}", server.address)).await, None, "the same origin");
+    assert_eq!(from(&format!("http://{}", server.address())).await, None, "the same origin");
     assert_eq!(server.dial(&token).open("a").await.err(), None, "programs send none");
     let refused = server.metric(r#"heliograph_upgrades_refused_total{status="403"}"#).await;
     assert_eq!(refused, 5);
@@ -127,7 +127,7 @@ async fn sockets_per_address_are_bounded() {
     let token = server.token("a").await;
     let open = async |from: Ipv4Addr| server.dial(&token).from(from).open("a").await;
     let first = open(Ipv4Addr::LOCALHOST).await.ok().unwrap();
-    let _second = Dial::to(server.address).open("nobody").await.ok().unwrap();
+    let _second = server.dial_bare().open("nobody").await.ok().unwrap();
     assert_eq!(open(Ipv4Addr::LOCALHOST).await.err(), Some(429));
     assert!(open(ELSEWHERE).await.is_ok(), "another address has places of its own");
     assert_eq!(limited(&server, "sockets_per_address").await, 1);
@@ -143,7 +143,7 @@ async fn unauthenticated_sockets_are_bounded() {
         ("AUTHENTICATE_DEADLINE", "60s"),
     ])
     .await;
-    let open = async |from: Ipv4Addr| Dial::to(server.address).from(from).open("a").await;
+    let open = async |from: Ipv4Addr| server.dial_bare().from(from).open("a").await;
     let (mut one, _two) =
         (open(Ipv4Addr::LOCALHOST).await.unwrap(), open(Ipv4Addr::LOCALHOST).await.unwrap());
     assert_eq!(open(Ipv4Addr::LOCALHOST).await.err(), Some(429));
@@ -268,10 +268,8 @@ async fn code_guessing_from_many_addresses_is_stopped() {
 async fn guessing_at_once_gets_no_more_tries_than_one_after_the_other() {
     let settings = [("REDEEM_FAILURES_PER_ADDRESS", "1000"), ("REDEEM_FAILURES_GLOBAL", "10")];
     let server = TestServer::start_with(&settings).await;
-    let access = *server;
-    let guesses: Vec<_> = (0..60)
-        .map(|_| tokio::spawn(async move { access.redeem("AAAAA-AAAAA", "guesser").await.status }))
-        .collect();
+    let guess = |access: Access| async move { access.redeem("AAAAA-AAAAA", "guesser").await.status };
+    let guesses: Vec<_> = (0..60).map(|_| tokio::spawn(guess(server.clone()))).collect();
     let mut tried = 0;
     for guess in guesses {
         tried += usize::from(guess.await.unwrap() == 401);

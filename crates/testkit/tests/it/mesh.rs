@@ -1,7 +1,9 @@
 //! The mesh dialect, as clients of the original see it.
 
-use heliograph_testkit::{Access, MeshClient, TestServer, peers};
+use heliograph_testkit::{Access, MeshClient, peers};
 use serde_json::{Value, json};
+
+use crate::TestServer;
 
 /// Two peers that registered as the original does.
 async fn two(server: &Access) -> (MeshClient, MeshClient) {
@@ -108,9 +110,9 @@ async fn a_connected_peer_that_has_not_registered_is_in_no_list_and_gets_nothing
     let server = TestServer::start().await;
     let mut a = server.connect("agent-one").await;
     let mut b = server.connect("agent-two").await;
-    assert_eq!(b.register().await, [""; 0]);
+    assert_eq!(b.register_with(&["feedback"]).await["peers"], json!([]));
     b.send("offer", Some("agent-one"), json!("too early")).await;
-    b.expect_silence().await;
+    assert_eq!(b.expect("undeliverable").await["payload"]["reason"], "unavailable");
     a.expect_silence().await;
     assert_eq!(a.register().await, ["agent-two"]);
     b.send("offer", Some("agent-one"), json!("now")).await;

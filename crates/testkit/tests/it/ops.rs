@@ -38,7 +38,7 @@ async fn a_node_becomes_ready_and_stays_alive() {
         .await;
     assert_eq!(server.ops().get("/livez").await.status, 200);
     server.stop().await;
-    assert!(tokio::net::TcpStream::connect(server.ops).await.is_err(), "and then it is gone");
+    assert!(tokio::net::TcpStream::connect(server.ops_address()).await.is_err(), "and then it is gone");
 }
 
 #[tokio::test]
@@ -92,12 +92,14 @@ async fn no_metric_names_a_peer_a_mesh_or_an_address() {
 async fn what_happens_is_counted() {
     let server = TestServer::start().await;
     let mut a = server.join_fully("a").await;
-    let b = server.join("b").await;
+    let mut b = server.join("b").await;
     a.wait_for("peer_joined").await;
     a.send_with_id("offer", "b", json!({}), "1").await;
     a.wait_for("delivered").await;
     a.send_with_id("offer", "c", json!({}), "2").await;
     a.wait_for("undeliverable").await;
+    b.send("offer", Some("c"), json!({})).await;
+    b.so_far().await; // it is not told, yet it is counted
     server.pair_and_approve("device").await;
     b.close().await;
     a.wait_for("peer_left").await;
@@ -107,7 +109,7 @@ async fn what_happens_is_counted() {
         ("heliograph_session_closes_total{code=\"1000\"}", 1),
         ("heliograph_messages_total{dialect=\"mesh\",kind=\"register\",outcome=\"accepted\"}", 2),
         ("heliograph_messages_total{dialect=\"mesh\",kind=\"offer\",outcome=\"relayed\"}", 1),
-        ("heliograph_messages_total{dialect=\"mesh\",kind=\"offer\",outcome=\"unavailable\"}", 1),
+        ("heliograph_messages_total{dialect=\"mesh\",kind=\"offer\",outcome=\"unavailable\"}", 2),
         ("heliograph_relay_seconds_count{path=\"local\"}", 1),
         ("heliograph_pairing_transitions_total{transition=\"pair\"}", 1),
         ("heliograph_pairing_transitions_total{transition=\"approve\"}", 1),

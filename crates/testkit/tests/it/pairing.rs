@@ -2,8 +2,10 @@
 
 use heliograph_testkit::client::ALL;
 use heliograph_testkit::jwt::{SECRET, hand_signed};
-use heliograph_testkit::{Access, Answer, Api, Paired, TestServer, eventually, in_time, peers, text};
+use heliograph_testkit::{Access, Answer, Api, Paired, eventually, in_time, peers, text};
 use serde_json::{Value, json};
+
+use crate::TestServer;
 
 /// The device's view.
 fn device(server: &Access, paired: &Paired) -> Api {
@@ -19,11 +21,11 @@ fn said(answer: &Answer) -> (u16, String) {
     (answer.status, answer.text.clone())
 }
 
-/// Waits until the node that serves the sockets has applied the decision.
+/// Waits until the nodes that serve the sockets have applied the decision.
 async fn applied_here(server: &Access, paired: &Paired) {
     let peer = server.admin().get(&format!("/api/peers/{}", paired.peer)).await.expect(200);
     eventually("this node knows", async || {
-        let applied = server.metric("heliograph_authorization_version").await;
+        let applied = server.applied_version().await;
         (Some(applied) >= peer["version"].as_i64()).then_some(())
     })
     .await;
@@ -226,7 +228,7 @@ async fn of_ten_that_redeem_one_code_at_once_one_gets_in() {
     let server = TestServer::start_with(&[("REDEEM_FAILURES_PER_ADDRESS", "100")]).await;
     let code = server.invite().await;
     let attempts = (0..10).map(|i| {
-        let (access, code) = (*server, code.clone());
+        let (access, code) = (server.clone(), code.clone());
         tokio::spawn(async move { access.redeem(&code, &format!("device {i}")).await.status })
     });
     let mut statuses = vec![];
@@ -243,7 +245,7 @@ async fn of_ten_decisions_at_once_one_counts() {
     let server = TestServer::start().await;
     let paired = server.pair("device").await;
     let decisions = (0..10).map(|i| {
-        let (access, id) = (*server, paired.id.clone());
+        let (access, id) = (server.clone(), paired.id.clone());
         tokio::spawn(
             async move { access.decide(&id, if i % 2 == 0 { "approve" } else { "reject" }).await.status },
         )

@@ -94,7 +94,7 @@ async fn after_a_kill_in_the_middle_nothing_answered_is_lost_and_nothing_is_half
         let node = NodeProcess::start(program, data.path(), &[]).await;
         let answered = Answered::default();
         let pairers: Vec<_> =
-            (0..4).map(|_| tokio::spawn(keep_pairing(*node, Arc::clone(&answered)))).collect();
+            (0..4).map(|_| tokio::spawn(keep_pairing(node.clone(), Arc::clone(&answered)))).collect();
         heliograph_testkit::eventually("some work is done", async || {
             (answered.lock().unwrap().values().filter(|status| **status == "revoked").count() >= 8)
                 .then_some(())

@@ -2,9 +2,11 @@
 
 use heliograph_testkit::client::ALL;
 use heliograph_testkit::jwt::{self, DeviceKey, SECRET, claims, hand_signed, signed};
-use heliograph_testkit::{Access, Dial, MeshClient, Paired, TestServer, text};
+use heliograph_testkit::{Access, MeshClient, Paired, text};
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
+
+use crate::TestServer;
 
 /// A node whose signing secret the test knows.
 async fn server() -> TestServer {
@@ -22,7 +24,7 @@ async fn refused(server: &Access, token: &str) -> Option<u16> {
 
 /// Says `text` as the first message of a socket without a token.
 async fn introduce(server: &Access, text: &str) -> MeshClient {
-    let mut client = Dial::to(server.address).open("a").await.unwrap();
+    let mut client = server.dial_bare().open("a").await.unwrap();
     client.send_text(text).await;
     client
 }
@@ -43,11 +45,11 @@ async fn a_token_opens_a_socket_from_all_four_places() {
     let token = server.token("a").await;
     assert_opens(&server, "a", &token).await;
 
-    let bearer = Dial::to(server.address).header("authorization", &format!("Bearer {token}"));
+    let bearer = server.dial_bare().header("authorization", &format!("Bearer {token}"));
     bearer.open("a").await.unwrap().register().await;
 
     let offered = format!("heliograph.mesh.v1, heliograph.token.{token}");
-    let protocol = Dial::to(server.address).header("sec-websocket-protocol", &offered);
+    let protocol = server.dial_bare().header("sec-websocket-protocol", &offered);
     let mut client = protocol.open("a").await.unwrap();
     assert_eq!(client.protocol.as_deref(), Some("heliograph.mesh.v1"), "the token is never echoed");
     client.register().await;
