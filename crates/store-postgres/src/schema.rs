@@ -1,26 +1,38 @@
 //! The schema: bringing it to this version, and refusing another one.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::{Connection, PgConnection};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::address::Address;
 use crate::error::OpenError;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("../../migrations/postgres");
+    migrations.set_locking(false); // see `lock`
+    migrations
+});
 
+/// The advisory lock of whoever migrates: "HELIOGRA".
+pub(crate) const LOCK: i64 = 0x4845_4C49_4F47_5241;
+/// How often those who wait for it ask.
+const ASK_EVERY: Duration = Duration::from_millis(50);
 /// How long migrating may take, with the wait for others who do the same.
 const MIGRATION_PATIENCE: Duration = Duration::from_mins(10);
 
 type Result<T> = std::result::Result<T, OpenError>;
 
-/// Brings the schema to this version. A lock of the database lets one do it at a time; it ends with the connection,
-/// which is therefore not used for anything else.
+/// Brings the schema to this version, one at a time. The lock ends with the connection, which is therefore not used
+/// for anything else.
 pub(crate) async fn migrate(address: &Address, mut connection: PgConnection) -> Result<()> {
     refuse_newer(address, &applied(address, &mut connection).await?)?;
-    let run = MIGRATIONS.run_direct(None, &mut connection, false);
+    let run = async {
+        lock(&mut connection).await?;
+        MIGRATIONS.run_direct(None, &mut connection, false).await
+    };
     let done = timeout(MIGRATION_PATIENCE, run).await;
     let stuck = |_| OpenError::MigrationStuck { server: address.name.clone(), waited: MIGRATION_PATIENCE };
     done.map_err(stuck)?.map_err(|error| OpenError::migration(address, &error))?;
@@ -28,6 +40,18 @@ pub(crate) async fn migrate(address: &Address, mut connection: PgConnection) -> 
         tracing::debug!(%error, "the connection of the migration was not closed cleanly");
     }
     Ok(())
+}
+
+/// Asks again and again instead of waiting in the database, as the driver would: an index that is built concurrently
+/// waits for every statement that is under way, so the two would wait for each other.
+async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
+    loop {
+        let lock = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK);
+        if lock.fetch_one(&mut *connection).await? {
+            return Ok(());
+        }
+        sleep(ASK_EVERY).await;
+    }
 }
 
 /// Refuses every schema but this program's.

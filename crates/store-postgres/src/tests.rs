@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use heliograph_core::id::{MeshName, Version};
 use heliograph_store::{ApiKeys, AuditLog, Leases, Pairings, Settings, StoreError};
+use sqlx::{Connection, PgConnection};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::calls::call;
 use crate::change::change;
-use crate::{Options, PostgresStore};
+use crate::{Options, PostgresStore, schema};
 
 #[path = "../tests/it/support.rs"]
 mod support;
 
-use support::{BY, a_key, gateway, migrated, number, peer, run, store};
+use support::{BY, a_key, gateway, migrated, number, peer, place, run, store};
 
 /// Far beyond what anything here takes.
 const SOON: Duration = Duration::from_secs(10);
@@ -27,7 +28,8 @@ const SOON: Duration = Duration::from_secs(10);
 /// the next change goes through.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_goes_away_leaves_no_half_of_its_change() {
-    let store = store(&migrated().await).await;
+    let url = migrated().await;
+    let store = store(&url).await;
     let mut changes = 0;
     for steps in 0..40 {
         abandon(store.create_key(a_key(steps), BY), steps).await;
@@ -151,7 +153,7 @@ async fn set(store: &PostgresStore, name: &str) -> String {
 #[tokio::test]
 async fn connections_are_set_up_as_the_store_needs_them() {
     let url = migrated().await;
-    let database = url.rsplit_once('/').unwrap().1;
+    let database = place(&url).1;
     run(&url, &format!("ALTER DATABASE {database} SET synchronous_commit = off")).await;
     run(&url, &format!("ALTER DATABASE {database} SET default_transaction_isolation = serializable")).await;
     let store = store(&url).await;
@@ -170,7 +172,25 @@ async fn connections_are_set_up_as_the_store_needs_them() {
 #[tokio::test]
 async fn how_durable_commits_are_stays_as_the_operator_set_it() {
     let url = migrated().await;
-    let database = url.rsplit_once('/').unwrap().1;
+    let database = place(&url).1;
     run(&url, &format!("ALTER DATABASE {database} SET synchronous_commit = remote_apply")).await;
     assert_eq!(set(&store(&url).await, "synchronous_commit").await, "remote_apply");
+}
+
+/// Else it would wait for those who wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_is_built_concurrently_while_others_wait_to_migrate() {
+    let url = migrated().await;
+    let mut first = PgConnection::connect(&url).await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock($1)").bind(schema::LOCK).execute(&mut first).await.unwrap();
+    let database = url.to_owned();
+    let other = tokio::spawn(async move { PostgresStore::migrate(&database).await });
+    let waits = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND query LIKE '%pg_try_advisory_lock%' AND pid <> pg_backend_pid()";
+    timeout(SOON, async { while number(&url, waits).await == 0 {} }).await.expect("nobody waits");
+    let build = sqlx::raw_sql("CREATE INDEX CONCURRENTLY log_by_actor ON log (actor)");
+    timeout(SOON, build.execute(&mut first)).await.expect("the index waits").unwrap();
+    assert!(!other.is_finished(), "migrated beside another");
+    first.close().await.unwrap();
+    timeout(SOON, other).await.expect("the lock was not given back").unwrap().unwrap();
 }

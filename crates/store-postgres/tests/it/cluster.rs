@@ -18,7 +18,7 @@ use tokio::sync::{Barrier, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::support::{BY, a_key, gateway, migrated, number, peer, run, store};
+use crate::support::{BY, Database, a_key, gateway, migrated, number, peer, run, store};
 
 /// How long a hint may take; far beyond what it does take.
 const SOON: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(300);
 
 /// So many nodes on one fresh database.
-async fn nodes(count: usize) -> (String, Vec<Arc<PostgresStore>>) {
+async fn nodes(count: usize) -> (Database, Vec<Arc<PostgresStore>>) {
     let url = migrated().await;
     let mut nodes = vec![];
     for _ in 0..count {

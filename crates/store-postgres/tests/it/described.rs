@@ -30,7 +30,8 @@ fn queries() -> Vec<Query> {
 /// What the database says must be what the sources were compiled with.
 #[tokio::test]
 async fn descriptions_are_those_of_the_schema() {
-    let mut database = PgConnection::connect(&migrated().await).await.unwrap();
+    let url = migrated().await;
+    let mut database = PgConnection::connect(&url).await.unwrap();
     for Query { sql, description } in queries() {
         let described = database.describe(AssertSqlSafe(sql.clone()).into_sql_str()).await.unwrap();
         let described = serde_json::to_value(described).unwrap();
@@ -51,7 +52,8 @@ fn descriptions_are_those_of_the_sources() {
 /// Nothing per token exchange, join or redemption may grow with the number of rows.
 #[tokio::test]
 async fn no_query_reads_a_whole_table_or_sorts_it() {
-    let mut database = PgConnection::connect(&migrated().await).await.unwrap();
+    let url = migrated().await;
+    let mut database = PgConnection::connect(&url).await.unwrap();
     database.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan").await.unwrap();
     let by_hand = [
         "SELECT version FROM log WHERE peer IS NOT NULL AND version > $1 AND version <= $2 ORDER BY version",

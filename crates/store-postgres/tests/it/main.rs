@@ -15,7 +15,8 @@ mod triggers;
 mod until;
 
 async fn fresh() -> Fresh {
-    Fresh::new(support::store(&support::migrated().await).await)
+    let database = support::migrated().await;
+    Fresh::keeping(support::store(&database).await, database)
 }
 
 mod conformance {

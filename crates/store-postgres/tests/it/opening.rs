@@ -6,7 +6,7 @@ use heliograph_store::{ApiKeys, AuditLog};
 use heliograph_store_postgres::{OpenError, Options, PostgresStore};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::support::{BY, a_key, empty, migrated, number, run, server, store};
+use crate::support::{BY, a_key, empty, migrated, number, place, run, server, store};
 use crate::until::until;
 
 fn migrating() -> Options {
@@ -29,12 +29,13 @@ async fn refusal(url: &str) -> OpenError {
 }
 
 fn name(url: &str) -> &str {
-    url.rsplit_once('/').unwrap().1
+    place(url).1
 }
 
 #[tokio::test]
 async fn a_database_without_a_schema_is_refused_and_says_what_to_run() {
-    let error = refusal(&empty().await).await;
+    let url = empty().await;
+    let error = refusal(&url).await;
     assert!(matches!(error, OpenError::Older { found: 0, needed: 1.., .. }), "{error:?}");
     assert!(error.to_string().contains("heliograph migrate"), "{error}");
 }
@@ -56,11 +57,11 @@ async fn several_may_migrate_at_once() {
     for _ in 0..3 {
         let url = empty().await;
         let hand = |_| {
-            let url = url.clone();
+            let url = url.to_owned();
             tokio::spawn(async move { PostgresStore::migrate(&url).await })
         };
         let start = |_| {
-            let url = url.clone();
+            let url = url.to_owned();
             tokio::spawn(async move { PostgresStore::connect(&url, migrating()).await.map(drop) })
         };
         let migrations: Vec<_> = (0..4).map(hand).chain((0..2).map(start)).collect();
@@ -170,7 +171,7 @@ async fn a_database_that_cannot_hold_all_texts_is_refused() {
         name(&url)
     );
     run(&url, &sql).await;
-    let error = PostgresStore::migrate(&format!("{url}_ascii")).await.unwrap_err();
+    let error = PostgresStore::migrate(&format!("{}_ascii", &*url)).await.unwrap_err();
     assert!(matches!(&error, OpenError::Encoding { encoding, .. } if encoding == "SQL_ASCII"), "{error:?}");
 }
 

@@ -1,5 +1,7 @@
 //! Databases for tests: each test has its own, copied from one that was migrated once.
 
+use std::ops::Deref;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use heliograph_core::id::{GatewayId, MeshName, PeerId};
@@ -17,24 +19,60 @@ pub(crate) async fn server() -> &'static Postgres {
     Postgres::shared().await.expect("PostgreSQL on this machine")
 }
 
-/// The URL of a fresh, empty database of the shared server.
-pub(crate) async fn empty() -> String {
-    server().await.database().await.expect("a new database")
+/// The URL of a database of the shared server, which goes when its test ends: each is some hundred files.
+#[derive(Debug)]
+pub(crate) struct Database(String);
+
+/// Databases whose tests have ended. The next test that wants one drops them: `Drop` cannot wait for it.
+static ENDED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        ENDED.lock().expect("the list of databases").push(std::mem::take(&mut self.0));
+    }
 }
 
-/// The URL of a fresh database of the shared server with this version's schema.
-pub(crate) async fn migrated() -> String {
-    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+impl Deref for Database {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A fresh, empty database of the shared server.
+pub(crate) async fn empty() -> Database {
+    drop_ended().await;
+    Database(server().await.database().await.expect("a new database"))
+}
+
+/// A fresh database of the shared server with this version's schema.
+pub(crate) async fn migrated() -> Database {
+    static TEMPLATE: OnceCell<Database> = OnceCell::const_new();
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let make = async || {
         let url = empty().await;
         PostgresStore::migrate(&url).await.expect("a migrated database");
         url
     };
-    let (base, template) = TEMPLATE.get_or_init(make).await.rsplit_once('/').expect("a database in the URL");
+    drop_ended().await;
+    let (base, template) = place(TEMPLATE.get_or_init(make).await);
     let name = format!("{template}_{}", COUNT.fetch_add(1, Ordering::Relaxed));
     run(&format!("{base}/postgres"), &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
-    format!("{base}/{name}")
+    Database(format!("{base}/{name}"))
+}
+
+async fn drop_ended() {
+    let ended = std::mem::take(&mut *ENDED.lock().expect("the list of databases"));
+    for database in ended {
+        let (base, name) = place(&database);
+        run(&format!("{base}/postgres"), &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    }
+}
+
+/// A URL up to its database, and the database.
+pub(crate) fn place(url: &str) -> (&str, &str) {
+    url.rsplit_once('/').expect("a database in the URL")
 }
 
 /// A store with what is set by default.

@@ -94,7 +94,8 @@ async fn no_refusal_repeats_values_or_statements() {
 /// No text in Postgres has a zero byte, so nothing is called that; what else a caller sends is looked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zero_byte_is_not_found() {
-    let store = store(&migrated().await).await;
+    let url = migrated().await;
+    let store = store(&url).await;
     for id in ["\0", "k1\0", "k\u{10ffff}", "k'; DROP TABLE head; --"] {
         assert!(matches!(store.key(id).await, Err(StoreError::NotFound)), "{id:?}");
     }
