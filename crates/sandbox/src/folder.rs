@@ -2,10 +2,12 @@
 //!
 //! All folders of a process lie in one, which the process holds locked. What a killed process left is found by its
 //! lock that nobody holds: whatever still runs in it is ended, and it is removed.
+//!
+//! Data lie in memory where there is room: a busy disk makes a new database take a minute.
 
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -19,6 +21,9 @@ const PREFIX: &str = "heliograph-sandbox-";
 const LOCK: &str = "in-use";
 /// A lock that is younger may belong to a process that has not locked it yet.
 const SURELY_LOCKED: Duration = Duration::from_mins(1);
+/// Where Linux has files in memory, and how many bytes must be free there: containers often have 64 MiB.
+const MEMORY: &str = "/dev/shm";
+const ROOM: u64 = 4 * 1024 * 1024 * 1024;
 /// The user and the group `nobody`: Postgres refuses to run as root.
 pub(crate) const NOBODY: u32 = 65_534;
 
@@ -30,9 +35,23 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// An empty folder. `name` tells a person what it is for.
+    /// An empty folder for data, in memory if there is much of it and `TMPDIR` does not say otherwise. `name` tells
+    /// a person what it is for.
     pub fn new(name: &str) -> Result<Self> {
-        let home = home()?;
+        static HOME: Known = Known::new(Weak::new());
+        let chosen = std::env::var_os("TMPDIR").map(PathBuf::from);
+        let in_memory = has_room(Path::new(MEMORY)).then(|| MEMORY.into());
+        Self::within(&HOME, &chosen.or(in_memory).unwrap_or_else(std::env::temp_dir), name)
+    }
+
+    /// An empty folder for what may grow large, such as logs.
+    pub fn on_disk(name: &str) -> Result<Self> {
+        static HOME: Known = Known::new(Weak::new());
+        Self::within(&HOME, &std::env::temp_dir(), name)
+    }
+
+    fn within(home: &Known, parent: &Path, name: &str) -> Result<Self> {
+        let home = known_or_new(home, parent).context("cannot make a temporary folder")?;
         let folder = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(&home.folder);
         Ok(Self { folder: folder.context("cannot make a temporary folder")?, _home: home })
     }
@@ -62,20 +81,26 @@ struct Home {
     _lock: File,
 }
 
-fn home() -> Result<Arc<Home>> {
-    static HOME: Mutex<Weak<Home>> = Mutex::new(Weak::new());
-    let mut known = HOME.lock().unwrap_or_else(PoisonError::into_inner);
+/// The folder of this process in one place, while there is any in it.
+type Known = Mutex<Weak<Home>>;
+
+fn known_or_new(known: &Known, parent: &Path) -> Result<Arc<Home>> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(home) = known.upgrade() {
         return Ok(home);
     }
-    remove_what_was_left(&std::env::temp_dir());
-    let home = Arc::new(make_home().context("cannot make a temporary folder")?);
+    remove_what_was_left(parent);
+    let home = Arc::new(make_home(parent)?);
     *known = Arc::downgrade(&home);
     Ok(home)
 }
 
-fn make_home() -> Result<Home> {
-    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
+fn has_room(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).is_ok_and(|there| there.f_bavail.saturating_mul(there.f_frsize) >= ROOM)
+}
+
+fn make_home(parent: &Path) -> Result<Home> {
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
     if is_root() {
         // The unprivileged user goes through it to its own.
         chown(folder.path(), None, Some(NOBODY))?;

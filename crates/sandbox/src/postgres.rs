@@ -158,8 +158,8 @@ impl Postgres {
         initdb.run().await.map(|_| ())
     }
 
-    /// Enough connections for several nodes and for many tests at once, and little memory.
-    fn settings(&self) -> [String; 6] {
+    /// Enough connections for several nodes and for many tests at once, and little room.
+    fn settings(&self) -> [String; 8] {
         [
             "listen_addresses=127.0.0.1".to_owned(),
             format!("port={}", self.port.number()),
@@ -167,6 +167,8 @@ impl Postgres {
             "max_connections=300".to_owned(),
             "shared_buffers=32MB".to_owned(),
             "fsync=off".to_owned(),
+            "max_wal_size=256MB".to_owned(),
+            "min_wal_size=32MB".to_owned(),
         ]
     }
 }

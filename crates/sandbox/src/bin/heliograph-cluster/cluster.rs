@@ -33,7 +33,7 @@ impl Cluster {
     /// Starts all of it; every gateway is ready and the load balancer knows it.
     pub(crate) async fn start(arguments: &Arguments) -> Result<Self> {
         let heliograph = program(arguments)?;
-        let folder = Folder::new("cluster")?;
+        let folder = Folder::on_disk("cluster")?;
         eprintln!("Postgres and Redis …");
         let (postgres, redis) = tokio::try_join!(Postgres::start(), redis(arguments.redis))?;
         let database = postgres.database().await?;

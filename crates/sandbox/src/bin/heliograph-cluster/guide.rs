@@ -67,7 +67,9 @@ fn places(cluster: &Cluster) -> String {
 fn things_to_try(cluster: &Cluster) -> String {
     let url = format!("http://{}", cluster.balancer.address());
     let (key, program) = (&cluster.admin_key, cluster.heliograph.display());
-    let process = cluster.gateways.first().map_or(0, Gateway::process_id);
+    let first = cluster.gateways.first();
+    let process = id(first.map(Gateway::process_id));
+    let gateway = first.map(|gateway| format!("http://{}", gateway.address())).unwrap_or_default();
     let redis = id(cluster.redis.nodes().first().and_then(RedisNode::process_id));
     let metrics: Vec<_> =
         cluster.gateways.iter().map(|gateway| format!("http://{}/metrics", gateway.ops())).collect();
@@ -82,8 +84,10 @@ In another terminal:
   heliograph invite create                        a code with which a device pairs
   heliograph peer list                            who is there, and on which gateway
   heliograph peer revoke camera-1                 and which gateways acknowledged, in how many milliseconds
-  curl -s -H \"x-api-key: $HELIOGRAPH_KEY\" $HELIOGRAPH_SERVER/api/gateways                       the gateways
-  curl -s -X POST -H \"x-api-key: $HELIOGRAPH_KEY\" $HELIOGRAPH_SERVER/api/gateways/ID/drain      drain one
+  curl -s -H \"x-api-key: $HELIOGRAPH_KEY\" $HELIOGRAPH_SERVER/api/gateways
+                                                  the gateways and their leases
+  curl -s -X POST -H \"x-api-key: $HELIOGRAPH_KEY\" {gateway}/api/gateways/self/drain
+                                                  gateway-1 sends its clients away; -X DELETE takes it back
   watch -n1 'curl -s {metrics} | grep ^heliograph_sessions'
 
   kill -STOP {process}   a gateway that hangs: its lease runs out, the others go on; a revocation waits for it, no longer
