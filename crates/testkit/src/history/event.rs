@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -92,6 +93,8 @@ pub enum What {
     Revoked(Peer),
     /// The node is about to close the socket.
     GoAway,
+    /// The service could not read something.
+    Error(Arc<str>),
     /// From now on the client does not look at this socket any more, as if its network were gone.
     Abandoned,
     /// The socket ended.
@@ -177,21 +180,30 @@ pub fn hash(payload: &[u8]) -> u64 {
 pub struct Recorder {
     start: std::time::Instant,
     events: Mutex<Vec<Event>>,
+    sent: AtomicU64,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { start: std::time::Instant::now(), events: Mutex::default() }
+        Self { start: std::time::Instant::now(), events: Mutex::default(), sent: AtomicU64::new(0) }
     }
 }
 
 impl Recorder {
     /// Records that something happened now.
     pub fn record(&self, peer: &Peer, socket: u32, what: What) {
+        if matches!(what, What::Sent { .. }) {
+            self.sent.fetch_add(1, Ordering::Relaxed);
+        }
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(events.len() < MAX_EVENTS, "the history has no end");
         // Under the lock, so that the order of times is the order of events.
         events.push(Event { at: self.start.elapsed(), peer: Arc::clone(peer), socket, what });
+    }
+
+    /// How many messages were sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Takes everything that was recorded so far.

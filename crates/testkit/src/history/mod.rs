@@ -6,9 +6,18 @@
 //! The checker knows nothing of nodes, buses or faults. What a client cannot know is not held against anybody: whether
 //! the service had read a message when its socket broke, or what became of a session that nobody resumed. Such cases
 //! are counted in the [`Summary`], and a test of a fault in which they must not happen looks at the counts.
+//!
+//! A [`Swarm`] of clients records one over real sockets. They do what the reference of the mesh dialect asks of a
+//! client that resumes.
 
 mod check;
+mod client;
 mod event;
+mod frame;
+mod line;
+mod swarm;
+mod traffic;
 
-pub use check::{Expectations, Introduced, Rule, Summary, Violation, check};
+pub use check::{Expectations, Introduced, Rule, Summary, Violation, check, expect_clean};
 pub use event::{End, Event, History, Id, Peer, Recorder, Resumed, Verdict, What, hash};
+pub use swarm::{Credential, Options, Swarm};

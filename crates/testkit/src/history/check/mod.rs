@@ -160,6 +160,8 @@ pub struct Summary {
     pub recovered: u64,
     /// What resumptions said was lost.
     pub lost: u64,
+    /// Frames that the service said it could not read.
+    pub errors: u64,
     /// How sockets ended.
     pub ends: BTreeMap<End, u64>,
 }
@@ -190,6 +192,7 @@ impl Summary {
                 self.recovered += recovered;
                 self.lost += lost;
             }
+            What::Error(_) => self.errors += 1,
             What::Ended(end) => *self.ends.entry(*end).or_default() += 1,
             _ => {}
         }
@@ -225,4 +228,13 @@ pub fn check(history: &History, expected: &Expectations) -> Result<Summary, Vec<
     introductions::check(&facts, expected, &mut findings);
     rights::check(&facts, &mut findings);
     if findings.0.is_empty() { Ok(summary) } else { Err(findings.0) }
+}
+
+/// As [`check`], for a test: panics with the first violations and what proves them.
+#[track_caller]
+pub fn expect_clean(history: &History, expected: &Expectations) -> Summary {
+    check(history, expected).unwrap_or_else(|violations| {
+        let shown: Vec<_> = violations.iter().take(10).map(Violation::to_string).collect();
+        panic!("{} violations in {} events:\n{}", violations.len(), history.0.len(), shown.join("\n"))
+    })
 }
