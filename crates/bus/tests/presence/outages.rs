@@ -80,6 +80,33 @@ async fn a_redis_that_was_emptied_is_refilled_without_anybody_asking() {
     assert!(nodes.iter().all(|node| node.departures().is_empty()));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_hidden_when_redis_was_emptied_is_hidden_afterwards_and_has_its_place() {
+    let redis = Redis::standalone().await.unwrap();
+    let nodes = three(&redis.url(), &mesh()).await;
+    for name in ["away", "here"] {
+        nodes[0].register(name).await;
+    }
+    nodes[0].hide("away").await;
+    // Inherited and not taken yet: hidden too.
+    nodes[0].register("changes").await;
+    let claimed = nodes[1].claim("changes").await.unwrap();
+    let said: u64 = nodes.iter().map(|node| node.memory().said).sum();
+    redis.flush().await.unwrap();
+    until("all said again whom they have", async || {
+        nodes.iter().map(|node| node.memory().said).sum::<u64>() >= said + 3
+            && nodes.iter().all(|node| node.is_up())
+    })
+    .await;
+    assert_eq!(nodes[2].listed().await, ["here"]);
+    assert_eq!(Some(nodes[0].show("away").await), nodes[0].session("away").unwrap().place);
+    let before = nodes[0].memory().lists.keys().find(|(name, _)| name.as_str() == "changes").unwrap().1;
+    assert_eq!(nodes[1].show("changes").await, before);
+    assert_eq!(nodes[1].session("changes").unwrap().epoch, claimed);
+    assert_eq!(nodes[2].listed().await, ["away", "here", "changes"]);
+    assert!(nodes.iter().all(|node| node.departures().is_empty()));
+}
+
 /// One shard of a Cluster, while the heartbeats are on another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_that_was_emptied_is_refilled_without_anybody_asking() {

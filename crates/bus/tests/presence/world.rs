@@ -42,6 +42,7 @@ pub(crate) fn peer(name: impl AsRef<str>) -> PeerId {
 pub(crate) struct Session {
     pub(crate) epoch: Epoch,
     pub(crate) place: Option<u64>,
+    pub(crate) hidden: bool,
 }
 
 /// A peer and its place.
@@ -133,8 +134,27 @@ impl Gateway {
 
     pub(crate) async fn claim(&self, name: &str) -> Result<Epoch, BusError> {
         let epoch = self.presence().claim(&self.mesh, &peer(name), visit()).await?.epoch;
-        self.memory().sessions.insert(peer(name), Session { epoch, place: None });
+        self.memory().sessions.insert(peer(name), Session { epoch, place: None, hidden: false });
         Ok(epoch)
+    }
+
+    /// The session's client is away.
+    pub(crate) async fn hide(&self, name: &str) {
+        let epoch = {
+            let mut memory = self.memory();
+            let session = memory.sessions.get_mut(name).unwrap();
+            session.hidden = true;
+            session.epoch
+        };
+        self.presence().hide(&self.mesh, &peer(name), epoch).await.unwrap();
+    }
+
+    /// Its client is back; answers its place.
+    pub(crate) async fn show(&self, name: &str) -> u64 {
+        let epoch = self.session(name).unwrap().epoch;
+        let placement = self.presence().place(&self.mesh, &peer(name), epoch, Place::Same).await.unwrap();
+        self.memory().sessions.get_mut(name).unwrap().hidden = false;
+        placement.place
     }
 
     /// The session ends.
@@ -239,7 +259,7 @@ impl Gateway {
             peer: peer.clone(),
             epoch: session.epoch,
             place: session.place,
-            hidden: false,
+            hidden: session.hidden,
             visit: visit(),
         };
         (self.link.presence.clone(), self.memory().sessions.iter().map(seat).collect())

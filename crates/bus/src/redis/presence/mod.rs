@@ -159,7 +159,8 @@ impl Presence for RedisPresence {
             Place::New => "new",
             Place::Same => "same",
         };
-        let call = self.ask_with_list(mesh, &SCRIPTS.place, |call| call.arg(peer.as_str()).arg(epoch.0).arg(wanted));
+        let call =
+            self.ask_with_list(mesh, &SCRIPTS.place, |call| call.arg(peer.as_str()).arg(epoch.0).arg(wanted));
         let answered = call.await?;
         if answered.outcome == Outcome::Newer {
             return Err(BusError::Superseded);

@@ -5,6 +5,7 @@
 //! the dead node come back, it finds its beat missing, says in each partition that it is back, and the rest is left to it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use heliograph_core::id::{GatewayId, MeshName};
@@ -71,7 +72,9 @@ impl RedisPresence {
     /// Leaves for good: this node's sessions end, and the others see it go.
     pub(crate) async fn leave(&self) -> Result<(), BusError> {
         self.stop().await;
-        let beat = self.beat.load(std::sync::atomic::Ordering::Acquire);
+        // The last beat may have been cut off on its way.
+        self.show_life().await?;
+        let beat = self.beat.load(Ordering::Acquire);
         self.bury(&self.id, beat, false).await
     }
 

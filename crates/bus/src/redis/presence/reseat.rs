@@ -231,7 +231,8 @@ impl<'a> Saying<'a> {
         let number = number(&outcome[1]).ok_or_else(unexpected)?;
         match Outcome::of(&outcome[0]) {
             // What was told of it in an earlier round still holds.
-            Some(Outcome::Done) => {}
+            Some(Outcome::Done) if number == 0 => {}
+            Some(Outcome::Done) => self.places[at] = None,
             Some(Outcome::Newer) => self.outcomes[at] = Reseated::Superseded(Epoch(number)),
             Some(Outcome::Back) => {
                 self.places[at] = Some(number);

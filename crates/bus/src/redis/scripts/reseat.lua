@@ -5,7 +5,7 @@
 --
 -- ARGV from 5: for each session its peer, epoch, place or '', '1' if it is listed, visit.
 -- Answers DONE, the era or '', a list of outcome and number for each session, and everyone if one got a new place.
--- Outcomes: DONE 0 (as it was said), NEWER epoch, BACK place (it has another place).
+-- Outcomes: DONE 0 (as it was said), DONE 1 (it has no place any more), NEWER epoch, BACK place (it has another place).
 if gone() then
   return { GONE }
 end
@@ -53,7 +53,7 @@ local function say(peer, epoch, place, listed, visit)
       give_up(peer, place)
     end
     put_back(peer, epoch, nil, visit)
-    return DONE, 0
+    return DONE, 1
   end
   local new = tick()
   put_back(peer, epoch, new, visit)
