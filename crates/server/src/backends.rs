@@ -12,7 +12,7 @@ use heliograph_store_postgres::{Options, PostgresStore};
 use heliograph_store_sqlite::SqliteStore;
 use prometheus::Registry;
 
-use crate::config::{RedisUrl, StorageConfig};
+use crate::config::{DatabaseUrl, RedisUrl, StorageConfig};
 
 /// Opens the database that the configuration names.
 pub(crate) async fn open_store(storage: &StorageConfig) -> Result<Arc<dyn Store>> {
@@ -39,6 +39,31 @@ pub(crate) async fn migrate(storage: &StorageConfig) -> Result<()> {
 async fn migrate_file(path: &Path) -> Result<()> {
     SqliteStore::open(path).await?.close().await;
     Ok(())
+}
+
+/// Looks at the shared database as a start would; changes nothing. What was found, for people. Blocks, with a runtime of
+/// its own.
+pub fn check_database(url: &DatabaseUrl) -> Result<String> {
+    block_on(async {
+        PostgresStore::connect(url.expose(), Options::default()).await?.close().await;
+        Ok(format!("{url} answers, and its schema is this version's"))
+    })
+}
+
+/// Looks at Redis as a start would; leaves nothing behind. What was found, for people. Blocks, with a runtime of its own.
+pub fn check_bus(url: &RedisUrl) -> Result<String> {
+    let options = redis::Options::parse(url.expose())?;
+    let found = block_on(async { Ok(redis::check(options).await?) })?;
+    if !found.complete {
+        bail!("{} answers, but not all of its Cluster's slots are served", found.servers.join(", "));
+    }
+    let how = if found.sharded { "sharded pub/sub" } else { "plain pub/sub: older than Redis 7" };
+    Ok(format!("{} ({how})", found.servers.join(", ")))
+}
+
+fn block_on<T>(look: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(look)
 }
 
 /// The way to the other nodes.

@@ -14,6 +14,7 @@ pub mod node;
 pub mod telemetry;
 
 pub use assemble::{assemble, assemble_with_store};
+pub use backends::{check_bus, check_database};
 pub use lifecycle::run;
 pub use migrate::migrate;
 pub use node::{Listeners, Node, Parts};

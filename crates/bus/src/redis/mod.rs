@@ -1,5 +1,7 @@
 //! The nodes of a cluster, over Redis: one server, Sentinel or Cluster.
 
+mod budget;
+mod check;
 mod complaint;
 mod connect;
 mod frame;
@@ -20,5 +22,6 @@ mod subscribe;
 mod subscriptions;
 mod topology;
 
+pub use check::{Found, check};
 pub use node::{Node, connect};
 pub use options::{Options, OptionsError};

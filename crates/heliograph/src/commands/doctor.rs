@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
-use heliograph_server::config::{Backend, Config, Mode, StorageConfig};
+use heliograph_server::config::{Config, Mode, RedisUrl, StorageConfig};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -93,8 +93,11 @@ fn print(findings: &[Finding], as_json: bool) -> Result<(), Failure> {
 /// The node that would run here.
 fn node(mode: Mode, config: &Config, findings: &mut Vec<Finding>) {
     findings.push(good("configuration", format!("good for `heliograph {}`", mode.as_str())));
-    findings.push(data_dir(&config.storage.data_dir));
+    if config.storage.sqlite_file().is_some() {
+        findings.push(data_dir(&config.storage.data_dir));
+    }
     findings.push(database(&config.storage));
+    findings.extend(config.storage.redis_url.as_ref().map(redis));
     findings.push(ice(config));
     let listen = &config.listen;
     findings.push(port("listen", listen.listen, "/.well-known/jwks.json"));
@@ -133,20 +136,35 @@ fn data_dir(dir: &Path) -> Finding {
     }
 }
 
-/// A look at the file only: to open it would bring it to this version, and one process has it at a time.
+/// What a start would find.
 fn database(storage: &StorageConfig) -> Finding {
-    let Some(path) = storage.sqlite_file() else {
-        let servers = storage.database_url.as_ref().is_some_and(|url| *url.backend() == Backend::Postgres);
-        let advice = "set HELIOGRAPH_DATABASE_URL to sqlite://PATH";
-        let found = if servers {
-            "this build keeps its data in SQLite, not in Postgres"
-        } else {
-            "none is configured"
-        };
-        return bad("database", found, advice);
-    };
+    match (&storage.database_url, storage.sqlite_file()) {
+        (_, Some(path)) => database_file(&path),
+        (Some(url), None) => {
+            let advice = "correct HELIOGRAPH_DATABASE_URL, or do what the message says";
+            looked_at("database", advice, heliograph_server::check_database(url))
+        }
+        (None, None) => bad("database", "none is configured", "set HELIOGRAPH_DATABASE_URL"),
+    }
+}
+
+/// The way to the other nodes.
+fn redis(url: &RedisUrl) -> Finding {
+    let advice = "see that Redis runs there and that HELIOGRAPH_REDIS_URL says how to be let in";
+    looked_at("redis", advice, heliograph_server::check_bus(url))
+}
+
+fn looked_at(subject: &'static str, advice: &'static str, looked: anyhow::Result<String>) -> Finding {
+    match looked {
+        Ok(found) => good(subject, found),
+        Err(error) => bad(subject, format!("{error:#}"), advice),
+    }
+}
+
+/// A look at the file only: to open it would bring it to this version, and one process has it at a time.
+fn database_file(path: &Path) -> Finding {
     let shown = path.display();
-    match beginning(&path) {
+    match beginning(path) {
         Ok(bytes) if bytes.is_empty() || bytes == SQLITE_MAGIC => {
             good("database", format!("{shown} is an SQLite file"))
         }

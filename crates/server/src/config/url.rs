@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use heliograph_auth::secret::Secret;
+use heliograph_bus::redis;
 
 use super::setting::Exposure;
 use super::value::Scalar;
@@ -62,25 +63,12 @@ impl RedisUrl {
     }
 }
 
-const REDIS_SCHEMES: [&str; 6] =
-    ["redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"];
-
 impl Scalar for RedisUrl {
     const KIND: &'static str = "URL";
     const EXPOSURE: Exposure = Exposure::Masked;
 
     fn parse(text: &str) -> Result<Self, String> {
-        let wrong = "must be redis://HOST, rediss://HOST, redis+cluster://HOST,HOST or redis+sentinel://HOST,HOST/SERVICE";
-        let (scheme, rest) = split(text).ok_or(wrong)?;
-        if !REDIS_SCHEMES.contains(&scheme) {
-            return Err(wrong.into());
-        }
-        if scheme.ends_with("sentinel") && rest.split_once('/').is_none_or(|(_, service)| service.is_empty())
-        {
-            return Err(
-                "must name the service after the sentinels: redis+sentinel://HOST,HOST/SERVICE".into()
-            );
-        }
+        redis::Options::parse(text).map_err(|error| error.to_string())?;
         Ok(Self(Secret::new(text)))
     }
 }
