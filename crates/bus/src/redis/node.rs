@@ -11,6 +11,7 @@ use prometheus::{IntCounter, Registry};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::budget::RedisBudget;
 use super::frame::{Decoded, TooLarge, decode};
 use super::inbound::{Arrival, Inbound};
 use super::keys::{Partition, Prefix};
@@ -22,7 +23,6 @@ use super::presence::RedisPresence;
 use super::subscriptions::Subscriptions;
 use super::topology::Topology;
 use super::{publish, subscribe};
-use crate::budget::LocalBudget as RedisBudget;
 use crate::{Bus, BusError, Destination, Inbox, Link, Lost, Parcel, Sent, Witness};
 
 /// How long Redis may take to confirm a subscription.
@@ -178,7 +178,7 @@ pub fn connect(options: Options, id: GatewayId, registry: &Registry) -> Result<A
     let prefix = options.prefix.clone();
     let topology = Topology::connect(options)?;
     let presence = RedisPresence::start(id.clone(), Arc::clone(&topology), registry).map_err(unregistered)?;
-    let budget = Arc::new(RedisBudget::default());
+    let budget = Arc::new(RedisBudget::new(Arc::clone(&topology)));
     let shared = Arc::new(Shared {
         id,
         prefix,

@@ -31,7 +31,6 @@ pub(crate) async fn run(shared: Arc<Shared>, line: Arc<Line>) {
     let mut complaint = Complaint::new("publish");
     loop {
         let Some(ended) = unless_stopped(&line, connection(&shared, &line, &mut complaint)).await else {
-            line.outbound.close().into_iter().for_each(|note| shared.failed(note));
             return;
         };
         let lasting = matches!(&ended, Broken::Connect(error) if error.is_lasting());

@@ -16,12 +16,12 @@ use crate::redis_support::until;
 const PEERS: usize = 24;
 
 /// Where the peer with that number is.
-pub fn to(number: usize) -> Destination {
+pub(crate) fn to(number: usize) -> Destination {
     Destination::Peer(mesh(), peer(&format!("p{number}")))
 }
 
 /// Numbered messages from one node to peers that another one holds.
-pub struct Traffic {
+pub(crate) struct Traffic {
     round: Arc<AtomicU64>,
     sending: JoinHandle<()>,
     log: Arc<Log>,
@@ -29,7 +29,7 @@ pub struct Traffic {
 
 impl Traffic {
     /// Starts; `to` receives.
-    pub async fn start(from: &TestNode, receiver: &TestNode) -> Self {
+    pub(crate) async fn start(from: &TestNode, receiver: &TestNode) -> Self {
         for number in 0..PEERS {
             receiver.link.bus.subscribe(to(number)).await.unwrap();
         }
@@ -62,7 +62,7 @@ impl Traffic {
     }
 
     /// Waits until something that is sent from now on has arrived at every peer.
-    pub async fn flows(&self) {
+    pub(crate) async fn flows(&self) {
         let now = self.round.load(Ordering::Relaxed);
         until("messages flow to every peer", || {
             let arrived = self.arrived();
@@ -73,7 +73,7 @@ impl Traffic {
     }
 
     /// Stops, and looks at everything that arrived: nothing twice, nothing out of order.
-    pub fn check(self) {
+    pub(crate) fn check(self) {
         self.sending.abort();
         for (destination, rounds) in self.arrived() {
             let sorted = rounds.is_sorted_by(|a, b| a < b);

@@ -12,10 +12,10 @@ use prometheus::Registry;
 use tokio::time::{sleep, timeout};
 
 /// Longer than anything takes here that works.
-pub const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// The URL with a prefix that no other test has, so that tests can share a server.
-pub fn of_its_own(url: &str) -> String {
+pub(crate) fn of_its_own(url: &str) -> String {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed);
     let with = if url.contains('?') { '&' } else { '?' };
@@ -23,7 +23,7 @@ pub fn of_its_own(url: &str) -> String {
 }
 
 /// Nodes that are up.
-pub async fn nodes(options: &Options, count: usize) -> Vec<TestNode> {
+pub(crate) async fn nodes(options: &Options, count: usize) -> Vec<TestNode> {
     let nodes: Vec<_> = (0..count).map(|i| node(options, &format!("gw-{i}"))).collect();
     for node in &nodes {
         until("the node is up", || node.link.bus.is_up()).await;
@@ -32,7 +32,7 @@ pub async fn nodes(options: &Options, count: usize) -> Vec<TestNode> {
 }
 
 /// A node, not up yet.
-pub fn node(options: &Options, name: &str) -> TestNode {
+pub(crate) fn node(options: &Options, name: &str) -> TestNode {
     let node = connect(options.clone(), GatewayId::parse(name).unwrap(), &Registry::new()).unwrap();
     let log = Arc::new(Log::default());
     let inbox: Weak<dyn Inbox> = Arc::downgrade(&(Arc::clone(&log) as Arc<dyn Inbox>));
@@ -65,7 +65,7 @@ async fn say_nobody(node: Weak<Node>) {
 }
 
 /// Waits until something holds; panics when it takes too long.
-pub async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     let waiting = async {
         while !holds() {
             sleep(Duration::from_millis(5)).await;

@@ -211,8 +211,10 @@ fn frames_stay_as_they_are() {
         lost: 5,
     };
     let check = |parcel: &Parcel, expect: &str| {
-        let hex: String = wire("g", parcel).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, expect.replace(' ', ""), "{parcel:?}");
+        let digits = expect.replace(' ', "").into_bytes();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let expect: Vec<u8> = digits.chunks_exact(2).map(byte).collect();
+        assert_eq!(wire("g", parcel), expect, "{parcel:?}");
     };
     check(
         &Parcel::Signal(signal()),
