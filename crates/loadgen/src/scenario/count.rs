@@ -1,5 +1,6 @@
-//! What a message asks of the servers behind the nodes.
+//! What a message, and a peer that comes and goes, ask of the servers behind the nodes.
 
+use super::join;
 use super::relay::Pairs;
 use crate::cluster::{Asked, Cluster, Databases};
 use crate::peers::Peer;
@@ -8,9 +9,9 @@ use crate::target::Manner;
 /// Pairs that send.
 const PAIRS: usize = 50;
 
-/// Per message.
+/// Per message, or per peer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PerMessage {
+pub struct Each {
     /// Redis commands that publish.
     pub publishes: f64,
     /// All Redis commands, those too by which nodes show at all times that they live.
@@ -28,7 +29,7 @@ pub async fn run(
     each: u32,
     apart: bool,
     manner: Manner,
-) -> anyhow::Result<PerMessage> {
+) -> anyhow::Result<Each> {
     let mut service = cluster.service().clone();
     if !apart {
         service.nodes.truncate(1);
@@ -38,12 +39,20 @@ pub async fn run(
     let messages = pairs.exactly(each).await?;
     let after = cluster.asked(Some(databases)).await?;
     pairs.close().await?;
-    Ok(PerMessage::of(&before, &after, messages))
+    Ok(Each::of(&before, &after, messages))
 }
 
-impl PerMessage {
-    fn of(before: &Asked, after: &Asked, messages: u64) -> Self {
-        let each = |count: u64| count as f64 / messages as f64;
+/// All `peers` exchange their keys for tokens, join and leave, the nodes in turns.
+pub async fn visits(cluster: &Cluster, databases: &Databases, peers: &[Peer]) -> anyhow::Result<Each> {
+    let before = cluster.asked(Some(databases)).await?;
+    join::arrivals(cluster.service(), peers).await?;
+    let after = cluster.asked(Some(databases)).await?;
+    Ok(Each::of(&before, &after, peers.len() as u64))
+}
+
+impl Each {
+    fn of(before: &Asked, after: &Asked, pieces: u64) -> Self {
+        let each = |count: u64| count as f64 / pieces as f64;
         Self {
             publishes: each(after.publishes_since(before)),
             commands: each(after.commands_since(before, |_| true)),

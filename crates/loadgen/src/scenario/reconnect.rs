@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{close_all, side_by_side};
@@ -57,9 +58,14 @@ pub struct Return {
     pub idle: u64,
     /// The most that was ever resident there, in bytes.
     pub peak: u64,
-    /// The fullest that all queues of all nodes together were, by the metrics; 0 without metrics.
-    pub queued: f64,
+    /// The most of each of [`GAUGES`] that was seen at one moment, all nodes together; 0 without metrics.
+    pub gauges: [f64; GAUGES.len()],
 }
+
+/// What a storm could fill: what waits to be published, sockets on their way to a session, and sessions that wait for
+/// their clients.
+pub const GAUGES: [&str; 3] =
+    ["heliograph_bus_publish_waiting", "heliograph_opening_sessions", "heliograph_parked_sessions"];
 
 /// One client, before and after.
 struct Guest<'a> {
@@ -105,7 +111,7 @@ pub async fn run(cluster: &mut Cluster, peers: &[Peer], loss: Loss) -> anyhow::R
     let ways = try_join_all(back).await?;
     let all_back_ms = begun.elapsed().as_secs_f64() * 1_000.0;
     let peak = sum(&left, |memory| memory.peak)?;
-    let queued = watch.stop().await;
+    let gauges = watch.stop().await;
     let (mut each, mut refused) = (Samples::default(), BTreeMap::new());
     for way in &ways {
         each.add(u64::try_from(way.took.as_nanos()).unwrap_or(u64::MAX));
@@ -123,7 +129,7 @@ pub async fn run(cluster: &mut Cluster, peers: &[Peer], loss: Loss) -> anyhow::R
         resumed: ways.iter().filter(|way| way.resumed).count(),
         idle,
         peak,
-        queued,
+        gauges,
     };
     close_all(ways.into_iter().map(|way| way.client).collect()).await?;
     Ok(result)
@@ -194,29 +200,26 @@ async fn attempt(
     token: Option<&str>,
 ) -> anyhow::Result<(Client, bool)> {
     let mut client = node.connect_from(peer, source(index)).await?;
-    let Some(token) = token else {
+    let (Some(token), Some(registration)) = (token, node.registration(peer, Manner::Full)) else {
         node.register(&mut client, peer, Manner::Full).await?;
         return Ok((client, false));
     };
     let resume =
         format!(r#"{{"type":"resume","peer_id":"{}","payload":{{"resume_token":"{token}"}}}}"#, peer.id);
     client.send(&resume).await?;
-    let resumed = loop {
-        let text = client.receive().await?;
-        let text = std::str::from_utf8(&text)?;
-        if text.contains(r#""type":"resumed""#) {
-            break !text.contains(r#""fresh":true"#);
-        }
-        if text.contains(r#""type":"error""#) {
-            bail!("the server refused to resume: {text}");
-        }
-    };
-    if resumed {
-        await_list(&mut client).await?;
-    } else {
-        node.register(&mut client, peer, Manner::Full).await?;
-    }
-    Ok((client, resumed))
+    // Without waiting, as the protocol has it.
+    client.send(&registration).await?;
+    let answer = client.receive().await?;
+    let answer = std::str::from_utf8(&answer)?;
+    ensure!(answer.contains(r#""type":"resumed""#), "the answer to resume is {}", kind(answer));
+    await_list(&mut client).await?;
+    Ok((client, !answer.contains(r#""fresh":true"#)))
+}
+
+/// The type of a message, which is all of it that may be shown.
+fn kind(message: &str) -> &str {
+    let (_, rest) = message.split_once(r#""type":""#).unwrap_or_default();
+    rest.split('"').next().unwrap_or_default()
 }
 
 /// The value of a member that is a string without escapes.
@@ -226,53 +229,56 @@ fn member(text: &Bytes, name: &str) -> Option<String> {
     rest.split_once('"').map(|(value, _)| value.to_owned())
 }
 
-/// Looks at the queues of nodes again and again.
-struct Watch(JoinHandle<()>, tokio::sync::watch::Receiver<f64>);
+/// Looks at the gauges of nodes again and again.
+struct Watch {
+    task: JoinHandle<()>,
+    most: watch::Receiver<[f64; GAUGES.len()]>,
+}
 
 impl Watch {
     fn start(ops: Vec<SocketAddr>) -> Self {
-        let (most, seen) = tokio::sync::watch::channel(0.0);
+        let (sender, most) = watch::channel([0.0_f64; GAUGES.len()]);
         let task = tokio::spawn(async move {
             loop {
-                let mut queued = 0.0;
+                let mut now = [0.0_f64; GAUGES.len()];
                 for &address in &ops {
                     // A node that has no time for this now is asked again.
-                    queued += queues(address).await.unwrap_or(0.0);
+                    let metrics = metrics(address).await.unwrap_or_default();
+                    for (sum, name) in now.iter_mut().zip(GAUGES) {
+                        *sum += gauge(&metrics, name);
+                    }
                 }
-                most.send_if_modified(|most| {
-                    let more = queued > *most;
-                    *most = most.max(queued);
-                    more
+                sender.send_modify(|most| {
+                    for (most, now) in most.iter_mut().zip(now) {
+                        *most = most.max(now);
+                    }
                 });
                 tokio::time::sleep(LOOK).await;
             }
         });
-        Self(task, seen)
+        Self { task, most }
     }
 
-    async fn stop(self) -> f64 {
-        self.0.abort();
+    async fn stop(self) -> [f64; GAUGES.len()] {
+        self.task.abort();
         // It ended because it was told to.
-        let _aborted = self.0.await;
-        *self.1.borrow()
+        let _aborted = self.task.await;
+        *self.most.borrow()
     }
 }
 
-/// What waits in a node's queues.
-async fn queues(ops: SocketAddr) -> anyhow::Result<f64> {
-    let answer = Connection::open(ops).await?.request("GET", "/metrics", "").await?;
-    Ok(depth(&answer.body))
+async fn metrics(ops: SocketAddr) -> anyhow::Result<String> {
+    Ok(Connection::open(ops).await?.request("GET", "/metrics", "").await?.body)
 }
 
-/// The sum of all gauges of a node that say how many wait in a queue.
-fn depth(metrics: &str) -> f64 {
-    let gauges = metrics.lines().filter(|line| !line.starts_with('#'));
+/// The sum of a gauge over its labels.
+fn gauge(metrics: &str, name: &str) -> f64 {
     let line = |line: &str| {
-        let (name, value) = line.rsplit_once(' ')?;
-        let name = name.split('{').next().unwrap_or(name);
-        (name.starts_with("heliograph_") && name.ends_with("_queued")).then(|| value.parse::<f64>().ok())?
+        let (series, value) = line.rsplit_once(' ')?;
+        let of = series.split('{').next()?;
+        (of == name).then(|| value.parse::<f64>().ok())?
     };
-    gauges.filter_map(line).sum::<f64>()
+    metrics.lines().filter_map(line).sum()
 }
 
 #[cfg(test)]
@@ -296,8 +302,10 @@ mod tests {
     }
 
     #[test]
-    fn queues_are_added_up() {
-        let metrics = "# HELP heliograph_bus_queued x\nheliograph_bus_queued{shard=\"a\"} 3\nheliograph_bus_queued{shard=\"b\"} 4\nheliograph_sessions{dialect=\"mesh\"} 100\n";
-        assert!((depth(metrics) - 7.0).abs() < 0.001);
+    fn gauges_are_added_up() {
+        let metrics = "# HELP heliograph_bus x\nheliograph_bus{shard=\"a\"} 3\nheliograph_bus{shard=\"b\"} 4\nheliograph_bus_up 100\n";
+        assert!((gauge(metrics, "heliograph_bus") - 7.0).abs() < 0.001);
+        assert!((gauge(metrics, "heliograph_bus_up") - 100.0).abs() < 0.001);
+        assert!(gauge(metrics, "heliograph").abs() < 0.001);
     }
 }

@@ -6,13 +6,13 @@ use heliograph_loadgen::cluster::{Cluster, Databases};
 use heliograph_loadgen::peers::{Peer, roster};
 use heliograph_loadgen::process::Limits;
 use heliograph_loadgen::report::{Goal, Row};
-use heliograph_loadgen::scenario::count::{self, PerMessage};
+use heliograph_loadgen::scenario::count::{self, Each};
 use heliograph_loadgen::scenario::reconnect::{self, Loss, Return};
 use heliograph_loadgen::scenario::{Cost, join};
 use heliograph_loadgen::target::Manner;
 
 use crate::Programs;
-use crate::scale::{BATCH, COUNTED, KNOWN, PEERS, PER_MESH, RETURNING, Scale};
+use crate::scale::{BATCH, CLUSTER_PEERS, COUNTED, KNOWN, PER_MESH, Scale};
 use crate::turns::{Both, Name, Rows, Side, Turns, mib};
 
 /// All processes of the product, through all of the yardstick's.
@@ -41,8 +41,13 @@ impl ClusterBench {
             return Ok(vec![]);
         }
         let databases = Databases::start().await?;
-        let mut bench =
-            Self { programs, scale, peers: roster(PEERS, PER_MESH), databases, rows: Rows::default() };
+        let mut bench = Self {
+            programs,
+            scale,
+            peers: roster(CLUSTER_PEERS, PER_MESH),
+            databases,
+            rows: Rows::default(),
+        };
         if parts[..6].iter().any(|part| wanted(&format!("cross-{part}"))) {
             bench.two_nodes(wanted).await?;
         }
@@ -189,49 +194,36 @@ impl ClusterBench {
 
     async fn counts(&mut self, product: &Cluster) -> anyhow::Result<()> {
         eprintln!("what a message asks for");
-        let peers = &self.peers;
-        let count =
-            async |apart, manner| count::run(product, &self.databases, peers, COUNTED, apart, manner).await;
+        let (databases, peers, scale) = (&self.databases, &self.peers, &self.scale);
+        let count = async |apart, manner| count::run(product, databases, peers, COUNTED, apart, manner).await;
         let crossing = count(true, Manner::Plain).await?;
         let answered = count(true, Manner::Feedback).await?;
         let local = count(false, Manner::Feedback).await?;
+        let visit = count::visits(product, databases, &peers[..scale.joins.min(KNOWN)]).await?;
         let rows = &mut self.rows;
-        let mut add = |name, value, most| {
+        let mut add = |(id, metric), value, most: Option<f64>| {
             let both = Both { product: vec![value], bare: vec![] };
-            rows.add(name, both, Some(Goal::Most(most)));
+            rows.add((id, metric, "1"), both, most.map(|most| Goal::Most(most + NEARLY)));
         };
-        add(("cross_publishes", "Redis publishes per message", "1"), crossing.publishes, 1.0 + NEARLY);
-        add(("cross_commands", "Redis commands per message", "1"), crossing.commands, 1.0 + NEARLY);
-        add(
-            ("cross_publishes_id", "Redis publishes per message with an id", "1"),
-            answered.publishes,
-            2.0 + NEARLY,
-        );
-        add(
-            ("cross_commands_id", "Redis commands per message with an id", "1"),
-            answered.commands,
-            2.0 + NEARLY,
-        );
-        add(
-            ("local_commands", "Redis commands per message within a node, with an id", "1"),
-            local.commands,
-            NEARLY,
-        );
-        let statements =
-            |counted: [PerMessage; 3]| counted.map(|each| each.statements).into_iter().fold(0.0, f64::max);
-        add(
-            ("cross_statements", "SQL statements per message, the most of these", "1"),
-            statements([crossing, answered, local]),
-            NEARLY,
-        );
+        add(("cross_publishes", "Redis publishes per message"), crossing.publishes, Some(1.0));
+        add(("cross_commands", "Redis commands per message"), crossing.commands, Some(1.0));
+        add(("cross_publishes_id", "Redis publishes per message with an id"), answered.publishes, Some(2.0));
+        add(("cross_commands_id", "Redis commands per message with an id"), answered.commands, Some(2.0));
+        let within = "Redis commands per message within a node, with an id";
+        add(("local_commands", within), local.commands, Some(0.0));
+        let statements = [crossing, answered, local].map(|each: Each| each.statements);
+        let most = statements.into_iter().fold(0.0, f64::max);
+        add(("cross_statements", "SQL statements per message, the most of these"), most, Some(0.0));
+        add(("visit_commands", "Redis commands per token, join and leave"), visit.commands, None);
+        add(("visit_statements", "SQL statements per token, join and leave"), visit.statements, None);
         Ok(())
     }
 
     async fn returns(&mut self) -> anyhow::Result<()> {
-        let peers: Vec<_> = self.peers[..RETURNING].to_vec();
+        let peers = self.peers.clone();
         let (mut reset, mut killed) = (Both::default(), Both::default());
         for round in 1..=self.scale.returns {
-            eprintln!("{RETURNING} come back, round {round} of {}", self.scale.returns);
+            eprintln!("{CLUSTER_PEERS} come back, round {round} of {}", self.scale.returns);
             // Limits as they come: what they do in a storm is part of the answer.
             for (side, mut cluster) in
                 [(Side::Product, self.product(2, Limits::Default).await?), (Side::Bare, self.bare(2).await?)]
@@ -267,7 +259,7 @@ const CPU_PACED: Names<4> = [
     ("cross_cpu_paced_redis", "of it Redis", "µs"),
     ("cross_cpu_paced_postgres", "of it PostgreSQL", "µs"),
 ];
-const RESET: Names<9> = [
+const RESET: Names<11> = [
     ("reset_back", "5,000 sockets reset at once: until all have a session", "ms"),
     ("reset_back_p50", "until one has, median", "ms"),
     ("reset_back_p99", "until one has, 99th percentile", "ms"),
@@ -276,9 +268,11 @@ const RESET: Names<9> = [
     ("reset_broken", "connections that broke", "1"),
     ("reset_idle", "resident before, both nodes", "MiB"),
     ("reset_peak", "most resident so far, both nodes", "MiB"),
-    ("reset_queued", "most in the queues of the nodes", "1"),
+    ("reset_publish_waiting", "most messages that waited for Redis", "1"),
+    ("reset_opening", "most sockets on their way to a session", "1"),
+    ("reset_parked", "most sessions that waited for their clients", "1"),
 ];
-const KILLED: Names<9> = [
+const KILLED: Names<11> = [
     ("killed_back", "a node with 5,000 killed: until all have a session at the other", "ms"),
     ("killed_back_p50", "until one has, median", "ms"),
     ("killed_back_p99", "until one has, 99th percentile", "ms"),
@@ -287,7 +281,9 @@ const KILLED: Names<9> = [
     ("killed_broken", "connections that broke", "1"),
     ("killed_idle", "resident before, the other node", "MiB"),
     ("killed_peak", "most resident so far, the other node", "MiB"),
-    ("killed_queued", "most in the queues of the node", "1"),
+    ("killed_publish_waiting", "most messages that waited for Redis", "1"),
+    ("killed_opening", "most sockets on their way to a session", "1"),
+    ("killed_parked", "most sessions that waited for their clients", "1"),
 ];
 
 /// The cost of all processes, and its parts.
@@ -299,8 +295,8 @@ fn parts(rows: &mut Rows, costs: &Both<Cost>, [all, nodes, redis, postgres]: Nam
 }
 
 /// How a storm went.
-fn returned(rows: &mut Rows, runs: &Both<Return>, names: &Names<9>) {
-    let &[back, p50, p99, resumed, refused, broken, idle, peak, queued] = names;
+fn returned(rows: &mut Rows, runs: &Both<Return>, names: &Names<11>) {
+    let &[back, p50, p99, resumed, refused, broken, idle, peak, waiting, opening, parked] = names;
     rows.add(back, runs.each(|run| run.all_back_ms), None);
     rows.add(p50, runs.each(|run| run.median_ms), None);
     rows.add(p99, runs.each(|run| run.tail_ms), None);
@@ -309,5 +305,7 @@ fn returned(rows: &mut Rows, runs: &Both<Return>, names: &Names<9>) {
     rows.add(broken, runs.each(|run| run.broken as f64), None);
     rows.add(idle, runs.each(|run| mib(run.idle)), None);
     rows.add(peak, runs.each(|run| mib(run.peak)), None);
-    rows.add(queued, runs.own(|run| run.queued), None);
+    for (gauge, name) in [waiting, opening, parked].into_iter().enumerate() {
+        rows.add(name, runs.own(|run| run.gauges[gauge]), None);
+    }
 }

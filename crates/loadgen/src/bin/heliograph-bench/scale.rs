@@ -20,8 +20,9 @@ pub(crate) const LATENCY_RATE: u32 = 2_000;
 pub(crate) const STEPS: [usize; 2] = [5_000, 10_000];
 /// Peers that register at once.
 pub(crate) const CROWD: usize = 1_000;
-/// Peers that come back at once.
-pub(crate) const RETURNING: usize = 5_000;
+/// Peers of a cluster, all of whom come back at once in a storm. Fewer than [`PEERS`], as their keys are imported one by
+/// one over the network.
+pub(crate) const CLUSTER_PEERS: usize = 5_000;
 /// Messages from each of fifty senders, where it is counted what they cause.
 pub(crate) const COUNTED: u32 = 400;
 
