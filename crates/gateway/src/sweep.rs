@@ -4,16 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use heliograph_bus::{Destination, Parcel};
 use heliograph_core::close::CloseCode;
 use heliograph_core::message::Undeliverable;
 use heliograph_core::session::Mail;
+use heliograph_core::stage::Stage;
 
 use crate::directory::{Handle, Space};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, unix_millis};
 
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a write may stand still when the lease has run out, in nanoseconds.
 const UNLEASED_WRITE_NANOS: u64 = 250_000_000;
+/// When a takeover that the bus has not confirmed is said again, and when it counts without.
+const FENCE_AGAIN: Duration = Duration::from_secs(1);
+const FENCE_GIVEN_UP: Duration = Duration::from_secs(10);
 /// How often what nobody needs any more is let go of.
 const TIDY_EVERY: u32 = 20;
 
@@ -51,6 +56,7 @@ fn visit(gateway: &Gateway, handle: &Handle, now: Instant, refresh: bool) {
     if handle.is_parked() {
         return;
     }
+    fence_again(gateway, handle);
     let nanos = gateway.nanos(now);
     if handle.next_due.load(Ordering::Relaxed) <= nanos {
         handle.outbox.tick();
@@ -64,6 +70,22 @@ fn visit(gateway: &Gateway, handle: &Handle, now: Instant, refresh: bool) {
     if refresh && handle.wants_ice.load(Ordering::Relaxed) && handle.peer.right.is_approved() {
         let servers = gateway.ice_servers(&handle.peer.id);
         let _session_over = handle.outbox.push(Mail::IceServers(servers), &gateway.config.limits);
+    }
+}
+
+/// A fence may get lost with a connection to the bus. Without it the session would leave every message of other nodes to
+/// an older one that may not be there any more; after a while it is the one in any case.
+fn fence_again(gateway: &Gateway, handle: &Handle) {
+    if handle.stage.get() != Stage::Awaiting {
+        return;
+    }
+    let age = Duration::from_millis(unix_millis().saturating_sub(handle.since_unix_ms));
+    if age > FENCE_GIVEN_UP {
+        tracing::warn!(peer = %handle.peer.id, "a takeover was not confirmed by the bus");
+        handle.stage.change(Stage::after_own_fence);
+    } else if age > FENCE_AGAIN {
+        let mine = Destination::Peer(handle.peer.mesh.clone(), handle.peer.id.clone());
+        let _again_later = gateway.link.bus.send(mine, Parcel::Superseded { by: handle.epoch });
     }
 }
 
