@@ -30,16 +30,16 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// Connects when the first call comes.
-    pub(crate) fn new(connect: PgConnectOptions, options: &Options) -> Self {
+    pub(crate) fn new(connect: PgConnectOptions, max_connections: u32, options: &Options) -> Self {
         let doubt = Arc::new(Doubt::default());
         let look = Arc::clone(&doubt);
         let pool = PgPoolOptions::new()
-            .max_connections(options.max_connections.max(1))
+            .max_connections(max_connections.max(1))
             .acquire_timeout(options.acquire_timeout)
             .test_before_acquire(false)
-            .before_acquire(move |connection, use_| {
+            .before_acquire(move |connection, last_use| {
                 let doubt = Arc::clone(&look);
-                Box::pin(async move { Ok(doubt.allows(connection, &use_).await) })
+                Box::pin(async move { Ok(doubt.allows(connection, &last_use).await) })
             })
             .connect_lazy_with(connect);
         Self { pool, doubt, timeout: options.call_timeout }
@@ -107,11 +107,10 @@ impl Tries<'_> {
 ///
 /// A macro, because the compiler cannot tell yet that the future of a closure that borrows may change threads.
 macro_rules! call {
-    ($store:expr, |$connection:ident| $run:expr) => {
-        $store
-            .calls
+    ($calls:expr, |$connection:ident| $run:expr) => {
+        $calls
             .bound(async {
-                let mut tries = $store.calls.tries();
+                let mut tries = $calls.tries();
                 loop {
                     let mut lent = tries.lend().await?;
                     let $connection = &mut *lent.connection;
@@ -167,11 +166,11 @@ impl Doubt {
     }
 
     /// Whether an idle connection may be used.
-    async fn allows(&self, connection: &mut PgConnection, metadata: &PoolConnectionMetadata) -> bool {
-        if self.covers(metadata.idle_for) {
+    async fn allows(&self, connection: &mut PgConnection, last_use: &PoolConnectionMetadata) -> bool {
+        if self.covers(last_use.idle_for) {
             return false;
         }
-        if metadata.idle_for < TRUSTED_FOR {
+        if last_use.idle_for < TRUSTED_FOR {
             return true;
         }
         let answered = matches!(timeout(PING_PATIENCE, connection.ping()).await, Ok(Ok(())));

@@ -24,7 +24,7 @@ pub(crate) struct Change<'a> {
 /// run again from the start, as long as nothing was committed.
 macro_rules! change {
     ($store:expr, |$change:ident| $run:expr) => {
-        $crate::calls::call!($store, |connection| {
+        $crate::calls::call!($store.calls, |connection| {
             let mut $change = $crate::change::Change::begin(connection).await?;
             let outcome = $run.await;
             $change.finish(outcome).await
@@ -36,15 +36,11 @@ pub(crate) use change;
 impl<'a> Change<'a> {
     /// From here on no other change and no renewal is under way, and each statement sees all that came before.
     pub(crate) async fn begin(connection: &'a mut PgConnection) -> std::result::Result<Self, Refusal> {
-        let lock = sqlx::raw_sql("BEGIN; SELECT version, hash FROM head WHERE id = 1 FOR UPDATE");
-        match lock.fetch_one(&mut *connection).await {
-            Ok(row) => {
-                let head = HeadRow::of(&row)?.try_into()?;
-                Ok(Self { connection, head })
-            }
-            Err(error) => {
+        match lock_head(connection).await {
+            Ok(head) => Ok(Self { connection, head }),
+            Err(refusal) => {
                 roll_back(connection).await;
-                Err(error.into())
+                Err(refusal)
             }
         }
     }
@@ -74,6 +70,12 @@ impl<'a> Change<'a> {
         commit(self.connection).await?;
         Ok(value)
     }
+}
+
+async fn lock_head(connection: &mut PgConnection) -> std::result::Result<Head, Refusal> {
+    let lock = sqlx::raw_sql("BEGIN; SELECT version, hash FROM head WHERE id = 1 FOR UPDATE");
+    let row = lock.fetch_one(connection).await?;
+    Ok(HeadRow::of(&row)?.try_into()?)
 }
 
 /// Appends a row to the log, moves the counter there, and tells those who wait when it is committed.

@@ -39,7 +39,7 @@ impl ApiKeys for PostgresStore {
     }
 
     async fn key(&self, id: &str) -> Result<ApiKey> {
-        let row = call!(self, |connection| {
+        let row = call!(self.calls, |connection| {
             let row = sqlx::query_as!(
                 KeyRow,
                 "SELECT id, mesh, peer, role, name, created_at, revoked_at, since FROM api_keys WHERE id = $1",
@@ -57,7 +57,7 @@ impl ApiKeys for PostgresStore {
 
 impl PostgresStore {
     async fn find_secret(&self, secret: &SecretHash) -> Result<Option<ApiKey>> {
-        call!(self, |connection| find_secret(connection, secret).await)
+        call!(self.calls, |connection| find_secret(connection, secret).await)
     }
 }
 

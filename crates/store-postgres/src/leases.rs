@@ -13,7 +13,7 @@ use crate::row::{RenewalRow, StoredLease, number};
 #[async_trait]
 impl Leases for PostgresStore {
     async fn renew(&self, gateway: &GatewayId, applied: Version, acknowledged: Version) -> Result<Renewal> {
-        let rows = call!(self, |connection| {
+        let rows = call!(self.lease_calls, |connection| {
             let rows = sqlx::query_as!(
                 RenewalRow,
                 r#"SELECT newest AS "newest!", version, mesh, peer, standing FROM renew_lease($1, $2, $3)"#,
@@ -30,7 +30,7 @@ impl Leases for PostgresStore {
     }
 
     async fn leases(&self) -> Result<Vec<LeaseRow>> {
-        let rows = call!(self, |connection| {
+        let rows = call!(self.lease_calls, |connection| {
             let rows = sqlx::query_as!(
                 StoredLease,
                 "SELECT gateway, acknowledged, beat FROM leases ORDER BY gateway"
@@ -43,7 +43,7 @@ impl Leases for PostgresStore {
     /// Removed over a connection that then broke: the second try answers that there is nothing to remove.
     async fn remove_lease(&self, gateway: &GatewayId, beat: Option<u64>) -> Result<bool> {
         let beat = beat.map(|beat| number(Version(beat)));
-        let removed = call!(self, |connection| {
+        let removed = call!(self.lease_calls, |connection| {
             let remove = sqlx::query!(
                 "WITH removed AS (
                     DELETE FROM leases WHERE gateway = $1 AND ($2::BIGINT IS NULL OR beat = $2) RETURNING gateway

@@ -62,6 +62,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct PostgresStore {
     calls: Calls,
+    /// For leases alone: a storm of logins that wants all connections costs no lease.
+    lease_calls: Calls,
     hints: Arc<Hints>,
 }
 
@@ -82,7 +84,8 @@ impl PostgresStore {
     /// Closes all connections, after calls that are under way (for a few seconds at most). Later calls are refused.
     pub async fn close(&self) {
         self.hints.stop();
-        if timeout(CLOSE_PATIENCE, self.calls.close()).await.is_err() {
+        let both = async { tokio::join!(self.calls.close(), self.lease_calls.close()) };
+        if timeout(CLOSE_PATIENCE, both).await.is_err() {
             tracing::warn!("calls to the database did not end in time; their connections are dropped");
         }
     }

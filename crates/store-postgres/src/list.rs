@@ -43,7 +43,7 @@ impl PostgresStore {
         order: &'static str,
         statement: impl Fn() -> QueryBuilder<Postgres>,
     ) -> Result<Rows<R::Item>> {
-        let rows = call!(self, |connection| {
+        let rows = call!(self.calls, |connection| {
             let mut query = statement();
             query.push(" ORDER BY ").push(order).push(" LIMIT ").push_bind(i64::from(page.rows()) + 1);
             Ok(query.build_query_as::<R>().fetch_all(connection).await?)

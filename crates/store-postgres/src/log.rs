@@ -17,7 +17,7 @@ impl AuditLog for PostgresStore {
     }
 
     async fn log_after(&self, after: Version, limit: u32) -> Result<Vec<LogEntry>> {
-        let rows = call!(self, |connection| {
+        let rows = call!(self.calls, |connection| {
             let rows = sqlx::query_as!(
                 LogRow,
                 "SELECT version, at, actor, action, mesh, subject, detail, peer, standing, previous, hash

@@ -15,35 +15,50 @@ use crate::{PostgresStore, hints, schema};
 /// How long connecting may take when nothing else is said.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// One for the gateway that renews, one for whoever waits for the others.
+const LEASE_CONNECTIONS: u32 = 2;
+
 type Result<T> = std::result::Result<T, OpenError>;
 
 pub(crate) async fn connect(url: &str, options: Options) -> Result<PostgresStore> {
     let address = Address::parse(url)?;
-    let mut first = first_connection(&address, options.acquire_timeout).await?;
-    let durable = check_that_it_will_do(&address, &mut first).await?;
+    let patience = options.call_timeout;
     if options.auto_migrate {
-        schema::migrate(&address, first).await?;
-        first = first_connection(&address, options.acquire_timeout).await?;
+        migrate(url).await?;
     }
-    schema::check(&address, &mut first).await?;
+    let mut connection = first_connection(&address, options.acquire_timeout).await?;
+    let look = async {
+        let durable = check_that_it_will_do(&address, &mut connection).await?;
+        schema::check(&address, &mut connection).await?;
+        Ok(durable)
+    };
+    let durable = in_time(&address, patience, look).await?;
     let connect = options.apply(durably(address.connect.clone(), durable));
     let hints = hints::start(connect.clone()).await.map_err(|error| OpenError::sql(&address, &error))?;
-    Ok(PostgresStore { calls: Calls::new(connect, &options), hints })
+    let calls = Calls::new(connect.clone(), options.max_connections, &options);
+    let lease_calls = Calls::new(connect, LEASE_CONNECTIONS, &options);
+    Ok(PostgresStore { calls, lease_calls, hints })
 }
 
 pub(crate) async fn migrate(url: &str) -> Result<()> {
     let address = Address::parse(url)?;
     let mut connection = first_connection(&address, CONNECT_PATIENCE).await?;
-    check_that_it_will_do(&address, &mut connection).await?;
+    in_time(&address, CONNECT_PATIENCE, check_that_it_will_do(&address, &mut connection)).await?;
     schema::migrate(&address, connection).await
 }
 
 /// Without bounds on statements: a migration may take its time.
 async fn first_connection(address: &Address, patience: Duration) -> Result<PgConnection> {
-    match timeout(patience, address.connect.connect()).await {
-        Ok(connected) => connected.map_err(|error| OpenError::sql(address, &error)),
-        Err(_elapsed) => Err(OpenError::no_answer(address, patience)),
-    }
+    let connect = async { address.connect.connect().await.map_err(|error| OpenError::sql(address, &error)) };
+    in_time(address, patience, connect).await
+}
+
+async fn in_time<T>(
+    address: &Address,
+    patience: Duration,
+    step: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    timeout(patience, step).await.unwrap_or_else(|_elapsed| Err(OpenError::no_answer(address, patience)))
 }
 
 /// A primary that can hold all texts. Answers whether its commits are durable when they are answered.

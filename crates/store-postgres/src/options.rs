@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 pub struct Options {
     /// Brings the database to this version when it is opened, instead of refusing an older one.
     pub auto_migrate: bool,
-    /// Connections for calls at most; one more listens for notifications.
+    /// Connections for calls at most. Leases have two more to themselves, and one listens for notifications.
     pub max_connections: u32,
     /// How long a call waits for a connection, and how long connecting may take.
     pub acquire_timeout: Duration,

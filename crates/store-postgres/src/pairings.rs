@@ -37,11 +37,11 @@ impl Pairings for PostgresStore {
     }
 
     async fn pairing(&self, id: &str) -> Result<Pairing> {
-        call!(self, |connection| find_pairing(connection, id).await)
+        call!(self.calls, |connection| find_pairing(connection, id).await)
     }
 
     async fn pairing_of_claim(&self, id: &str, claim: &SecretHash) -> Result<Pairing> {
-        let row = call!(self, |connection| {
+        let row = call!(self.calls, |connection| {
             let row = sqlx::query_as!(
                 PairingRow,
                 r#"SELECT id, mesh, peer, name, state, invite, public_key, address,
@@ -81,7 +81,7 @@ impl Pairings for PostgresStore {
     }
 
     async fn peer_of_device_token(&self, token: &SecretHash) -> Result<PeerRecord> {
-        let row = call!(self, |connection| {
+        let row = call!(self.calls, |connection| {
             let row = sqlx::query_as!(
                 PeerRow,
                 "SELECT mesh, peer, name, state, origin, role, pairing, public_key, created_at, updated_at, version
@@ -94,7 +94,7 @@ impl Pairings for PostgresStore {
     }
 
     async fn peer(&self, mesh: &MeshName, peer: &PeerId) -> Result<PeerRecord> {
-        let found = call!(self, |connection| find_peer(connection, mesh, peer).await)?;
+        let found = call!(self.calls, |connection| find_peer(connection, mesh, peer).await)?;
         found.ok_or(StoreError::NotFound)
     }
 

@@ -28,14 +28,14 @@ type Result<T> = std::result::Result<T, OpenError>;
 /// Brings the schema to this version, one at a time. The lock ends with the connection, which is therefore not used
 /// for anything else.
 pub(crate) async fn migrate(address: &Address, mut connection: PgConnection) -> Result<()> {
-    refuse_newer(address, &applied(address, &mut connection).await?)?;
     let run = async {
-        lock(&mut connection).await?;
-        MIGRATIONS.run_direct(None, &mut connection, false).await
+        lock(&mut connection).await.map_err(|error| OpenError::sql(address, &error))?;
+        refuse_newer(address, &applied(address, &mut connection).await?)?;
+        let run = MIGRATIONS.run_direct(None, &mut connection, false).await;
+        run.map_err(|error| OpenError::migration(address, &error))
     };
-    let done = timeout(MIGRATION_PATIENCE, run).await;
     let stuck = |_| OpenError::MigrationStuck { server: address.name.clone(), waited: MIGRATION_PATIENCE };
-    done.map_err(stuck)?.map_err(|error| OpenError::migration(address, &error))?;
+    timeout(MIGRATION_PATIENCE, run).await.map_err(stuck)??;
     if let Err(error) = connection.close().await {
         tracing::debug!(%error, "the connection of the migration was not closed cleanly");
     }

@@ -12,7 +12,7 @@ use crate::row::HeadRow;
 impl Settings for PostgresStore {
     async fn setting(&self, name: &str, initial: &[u8]) -> Result<Vec<u8>> {
         // The update that changes nothing is what makes an existing row come back.
-        call!(self, |connection| {
+        call!(self.calls, |connection| {
             let value = sqlx::query_scalar!(
                 "INSERT INTO settings (name, value) VALUES ($1, $2)
                 ON CONFLICT (name) DO UPDATE SET value = settings.value RETURNING value",
@@ -30,7 +30,7 @@ impl Settings for PostgresStore {
 
 impl PostgresStore {
     pub(crate) async fn head(&self) -> Result<Head> {
-        let row = call!(self, |connection| {
+        let row = call!(self.calls, |connection| {
             let row = sqlx::query_as!(HeadRow, "SELECT version, hash FROM head WHERE id = 1");
             Ok(row.fetch_one(connection).await?)
         });

@@ -88,7 +88,7 @@ fn an_invite() -> heliograph_store::NewInvite {
     }
 }
 
-/// And those that wait for one wait for a bounded time.
+/// Those that wait for one wait for a bounded time, and leases do not wait with them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_connections_are_made_than_allowed() {
     let url = migrated().await;
@@ -100,7 +100,7 @@ async fn no_more_connections_are_made_than_allowed() {
         .map(|_| {
             let (store, taken, free) = (Arc::clone(&store), Arc::clone(&taken), Arc::clone(&free));
             tokio::spawn(async move {
-                call!(store, |_connection| {
+                call!(store.calls, |_connection| {
                     taken.notify_one();
                     free.notified().await;
                     Ok(())
@@ -112,9 +112,10 @@ async fn no_more_connections_are_made_than_allowed() {
     taken.notified().await;
     let refused = store.ping().await.unwrap_err();
     assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains("no connection")), "{refused:?}");
+    timeout(SOON, store.renew(&gateway("g"), Version(0), Version(0))).await.unwrap().unwrap();
     let connections = "SELECT count(*) FROM pg_stat_activity \
         WHERE datname = current_database() AND application_name = 'heliograph'";
-    assert_eq!(number(&url, connections).await, 3, "two for calls, one that listens");
+    assert_eq!(number(&url, connections).await, 4, "two for calls, one for leases, one that listens");
     free.notify_waiters();
     for taker in takers {
         taker.await.unwrap().unwrap();
@@ -130,7 +131,7 @@ async fn calls_that_were_given_up_take_no_place() {
     let store = PostgresStore::connect(&url, bounds).await.unwrap();
     for _ in 0..10 {
         let asleep = async {
-            call!(store, |connection| {
+            call!(store.calls, |connection| {
                 sqlx::query("SELECT pg_sleep(60)").execute(connection).await?;
                 Ok(())
             })
@@ -141,7 +142,7 @@ async fn calls_that_were_given_up_take_no_place() {
 }
 
 async fn set(store: &PostgresStore, name: &str) -> String {
-    let value = call!(store, |connection| {
+    let value = call!(store.calls, |connection| {
         Ok(sqlx::query_scalar::<_, String>("SELECT current_setting($1)")
             .bind(name)
             .fetch_one(connection)

@@ -9,6 +9,7 @@ mod cluster;
 mod described;
 mod encryption;
 mod failures;
+mod network;
 mod opening;
 mod support;
 mod triggers;
