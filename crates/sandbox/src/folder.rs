@@ -9,7 +9,6 @@ use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -19,8 +18,6 @@ use tempfile::TempDir;
 const PREFIX: &str = "heliograph-sandbox-";
 /// The locked file in each.
 const LOCK: &str = "in-use";
-/// A lock that is younger may belong to a process that has not locked it yet.
-const SURELY_LOCKED: Duration = Duration::from_mins(1);
 /// Where Linux has files in memory, and how many bytes must be free there: containers often have 64 MiB.
 const MEMORY: &str = "/dev/shm";
 const ROOM: u64 = 4 * 1024 * 1024 * 1024;
@@ -106,8 +103,11 @@ fn make_home(parent: &Path) -> Result<Home> {
         chown(folder.path(), None, Some(NOBODY))?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o710))?;
     }
-    let lock = File::create(folder.path().join(LOCK))?;
+    // Under its name it is locked from the start: nobody may take it for one that was left.
+    let unnamed = folder.path().join("not-yet");
+    let lock = File::create(&unnamed)?;
     lock.try_lock()?;
+    fs::rename(unnamed, folder.path().join(LOCK))?;
     Ok(Home { folder, _lock: lock })
 }
 
@@ -123,10 +123,9 @@ fn remove_what_was_left(parent: &Path) {
 
 fn remove_if_left(home: &Path) -> Result<()> {
     let lock = File::open(home.join(LOCK))?;
-    let young = lock.metadata()?.modified()?.elapsed().is_ok_and(|age| age < SURELY_LOCKED);
     match lock.try_lock() {
-        Ok(()) if !young => {}
-        Ok(()) | Err(TryLockError::WouldBlock) => return Ok(()),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(()),
         Err(TryLockError::Error(error)) => return Err(error.into()),
     }
     end_processes_in(home)?;
@@ -153,16 +152,14 @@ fn end_processes_in(home: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
-    use std::time::SystemTime;
 
     use super::*;
 
-    /// A folder like the one of a process that was killed, a while ago, with a program that still runs in it.
+    /// A folder like the one of a process that was killed, with a program that still runs in it.
     fn left(parent: &Path) -> (std::path::PathBuf, File, Child) {
         let home = parent.join(format!("{PREFIX}left"));
         fs::create_dir_all(home.join("data")).unwrap();
         let lock = File::create(home.join(LOCK)).unwrap();
-        lock.set_modified(SystemTime::now() - 2 * SURELY_LOCKED).unwrap();
         let program = Command::new("sleep").arg("1000").current_dir(home.join("data")).spawn().unwrap();
         (home, lock, program)
     }

@@ -136,9 +136,11 @@ async fn it_serves_and_brings_gateways_back_and_leaves_nothing() {
 #[tokio::test]
 async fn it_runs_on_a_redis_cluster_and_behind_sentinels() {
     for (kind, scheme) in [("cluster", "redis+cluster://"), ("sentinel", "redis+sentinel://")] {
-        let (_cluster, places) = start(&["--gateways", "1", "--redis", kind]).await;
+        let (mut cluster, places) = start(&["--gateways", "1", "--redis", kind]).await;
         assert!(places["redis"]["url"].as_str().unwrap().starts_with(scheme), "{places}");
         let (balancer, admin_key) = (address(&places["url"]), places["admin_key"].as_str().unwrap());
         assert!(opens_a_socket(balancer, admin_key, "camera-1").await, "{places}");
+        cluster.terminate().unwrap();
+        assert!(cluster.wait(PATIENCE).await.unwrap().success(), "{}", cluster.log());
     }
 }
