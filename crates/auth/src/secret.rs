@@ -71,6 +71,8 @@ pub enum Purpose {
     ClaimToken,
     /// What people type to pair.
     InviteCode,
+    /// The id of an assertion, which is good once.
+    Assertion,
 }
 
 impl Purpose {
@@ -81,6 +83,7 @@ impl Purpose {
             Self::DeviceToken => b"heliograph/device-token",
             Self::ClaimToken => b"heliograph/claim-token",
             Self::InviteCode => b"heliograph/invite-code",
+            Self::Assertion => b"heliograph/assertion",
         }
     }
 }

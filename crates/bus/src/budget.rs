@@ -22,6 +22,8 @@ pub enum Limit {
     RedeemFailures,
     /// Wrong API keys and device tokens.
     AuthFailures,
+    /// Uses of an assertion, which is good once.
+    Assertions,
 }
 
 impl Limit {
@@ -31,6 +33,7 @@ impl Limit {
             Self::Upgrades => "upgrades",
             Self::RedeemFailures => "redeem_failures",
             Self::AuthFailures => "auth_failures",
+            Self::Assertions => "assertions",
         }
     }
 }
@@ -40,6 +43,8 @@ impl Limit {
 pub enum Scope {
     /// One client address; of IPv6 the /64, which is what one customer gets.
     Address(IpAddr),
+    /// One thing, by a keyed hash of its name.
+    Thing(u128),
     /// Everyone together.
     Everyone,
 }

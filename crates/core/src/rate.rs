@@ -30,6 +30,11 @@ impl Rate {
         Self { interval_nanos: interval(60_000_000_000, count), burst: count }
     }
 
+    /// One event, and the next so many seconds later.
+    pub const fn once_in(seconds: u32) -> Self {
+        Self { interval_nanos: seconds as u64 * 1_000_000_000, burst: 1 }
+    }
+
     /// Whether everything passes.
     pub const fn is_off(self) -> bool {
         self.interval_nanos == 0 || self.burst == 0

@@ -7,7 +7,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use heliograph_auth::assertion::{PublicKeyJwk, claimed_subject, verify_assertion};
+use heliograph_auth::assertion::{
+    AssertionClaims, MAX_ASSERTION_SECONDS, PublicKeyJwk, claimed_subject, verify_assertion,
+};
 use heliograph_auth::secret::Purpose;
 use heliograph_auth::token::{Grant, TOKEN_LIFE_SECONDS};
 use heliograph_bus::budget::{Limit, Scope};
@@ -27,6 +29,9 @@ use crate::gateway::{Gateway, unix_seconds};
 
 /// Most assertions that are remembered against replay.
 const MAX_SEEN: usize = 100_000;
+/// For how long all nodes remember one, in seconds: longer than any is good.
+#[expect(clippy::cast_possible_truncation, reason = "some minutes")]
+const ASSERTION_MEMORY_SECONDS: u32 = (MAX_ASSERTION_SECONDS + 4 * limits::TOKEN_LEEWAY_SECONDS) as u32;
 
 /// The gateway's HTTP calls, and its socket.
 pub fn router(gateway: Arc<Gateway>) -> Router {
@@ -177,10 +182,18 @@ async fn by_assertion(gateway: &Gateway, jwt: &str) -> Result<Identity, Problem>
         record.public_key.as_deref().and_then(|jwk| PublicKeyJwk::parse(jwk).ok()).ok_or_else(refused)?;
     let claims = verify_assertion(jwt, &key, now).map_err(|_| refused())?;
     let fresh = gateway.assertions.is_new(&claims.peer, &claims.id, claims.expires_at, now);
-    if !fresh || record.state != PairingState::Approved {
+    if !fresh || !is_new_elsewhere(gateway, &claims).await || record.state != PairingState::Approved {
         return Err(refused());
     }
     Ok(Identity { mesh: record.mesh, peer: record.peer, role: record.role })
+}
+
+/// Whether no other node has seen the assertion. While the nodes cannot ask each other, each judges for itself.
+async fn is_new_elsewhere(gateway: &Gateway, claims: &AssertionClaims) -> bool {
+    let hash = gateway.hasher.hash(Purpose::Assertion, &format!("{}\n{}", claims.peer, claims.id));
+    let (short, _) = hash.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
+    let thing = Scope::Thing(u128::from_be_bytes(*short));
+    gateway.link.budget.take(Limit::Assertions, thing, Rate::once_in(ASSERTION_MEMORY_SECONDS)).await
 }
 
 fn bounded(credential: &str) -> Result<&str, Problem> {

@@ -68,6 +68,7 @@ impl RedisBudget {
     fn call(&self, limit: Limit, scope: Scope, rate: Rate, take: bool) -> Call {
         let name = match scope {
             Scope::Address(address) => format!("{}:{address}", limit.as_str()),
+            Scope::Thing(hash) => format!("{}:{hash:032x}", limit.as_str()),
             Scope::Everyone => format!("{}:everyone", limit.as_str()),
         };
         let partition = Partition::of_limit(&name);
