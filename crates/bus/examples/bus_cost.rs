@@ -71,8 +71,8 @@ fn node(options: &Options, name: &str, inbox: &Arc<Counter>) -> Arc<Node> {
     node
 }
 
-struct Bench {
-    redis: Redis,
+/// Sends on a worker thread of the runtime, as all that sends in a gateway.
+struct Sender {
     counter: Arc<Counter>,
     from: Arc<Node>,
     to: Vec<Destination>,
@@ -80,8 +80,8 @@ struct Bench {
     sent: u64,
 }
 
-impl Bench {
-    fn send(&mut self, due: Duration) -> Sent {
+impl Sender {
+    fn send(&mut self, due: Duration) {
         let to = self.to[usize::try_from(self.sent).unwrap() % PEERS].clone();
         let signal = RemoteSignal {
             from: peer("sender"),
@@ -96,35 +96,9 @@ impl Bench {
         };
         let sent = self.from.link().bus.send(to, Parcel::Signal(signal));
         self.sent += u64::from(sent == Sent::Queued);
-        sent
     }
 
-    async fn measure(&mut self, what: &str, work: impl AsyncFnOnce(&mut Self)) {
-        let (cpu, redis, start) = (own_cpu(), redis_cpu(&self.redis).await, Instant::now());
-        let before = self.sent;
-        work(self).await;
-        while self.counter.arrived.load(Ordering::Relaxed) < self.sent && start.elapsed() < 2 * RUN {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        let (cpu, redis) = (own_cpu() - cpu, redis_cpu(&self.redis).await - redis);
-        let count = (self.sent - before) as f64;
-        let each = |seconds: f64| seconds * 1e6 / count;
-        let mut took = std::mem::take(&mut *self.counter.took_us.lock().unwrap());
-        took.sort_unstable();
-        let at = |per_mille: usize| took[(took.len() - 1) * per_mille / 1_000];
-        println!(
-            "{what}: {:.0}/s; CPU per message {:.2} µs here, {:.2} µs Redis; took p50 {} µs, p99 {} µs; lost {}",
-            count / seconds,
-            each(cpu),
-            each(redis),
-            at(500),
-            at(990),
-            self.counter.lost.load(Ordering::Relaxed),
-        );
-    }
-
-    async fn at_rate(&mut self, rate: u32) {
+    async fn at_rate(mut self, rate: u32) -> Self {
         let begin = self.counter.start.elapsed();
         let each = if rate == 0 { 2 * RUN } else { Duration::from_secs(1) / rate };
         let mut ticks = tokio::time::interval(Duration::from_millis(1));
@@ -136,9 +110,10 @@ impl Bench {
                 due += each;
             }
         }
+        self
     }
 
-    async fn as_fast_as_they_pass(&mut self) {
+    async fn as_fast_as_they_pass(mut self) -> Self {
         let begin = Instant::now();
         while begin.elapsed() < RUN {
             let under_way = self.sent - self.counter.arrived.load(Ordering::Relaxed);
@@ -147,7 +122,42 @@ impl Bench {
             }
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
+        self
     }
+}
+
+/// Sends, waits until all has arrived, and prints what it cost.
+async fn measure<F>(redis: &Redis, sender: Sender, what: &str, work: impl FnOnce(Sender) -> F) -> Sender
+where
+    F: Future<Output = Sender> + Send + 'static,
+{
+    let (cpu, redis_before, start, before) = (own_cpu(), redis_cpu(redis).await, Instant::now(), sender.sent);
+    let sender = tokio::spawn(work(sender)).await.unwrap();
+    while sender.counter.arrived.load(Ordering::Relaxed) < sender.sent && start.elapsed() < 2 * RUN {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let (cpu, redis) = (own_cpu() - cpu, redis_cpu(redis).await - redis_before);
+    let mut took = std::mem::take(&mut *sender.counter.took_us.lock().unwrap());
+    took.sort_unstable();
+    let (Some(last), count) = (took.len().checked_sub(1), (sender.sent - before) as f64) else {
+        println!(
+            "{what}: CPU per second {:.2} ms here, {:.2} ms Redis",
+            cpu * 1e3 / seconds,
+            redis * 1e3 / seconds
+        );
+        return sender;
+    };
+    println!(
+        "{what}: {:.0}/s; CPU per message {:.2} µs here, {:.2} µs Redis; took p50 {} µs, p99 {} µs; lost {}",
+        count / seconds,
+        cpu * 1e6 / count,
+        redis * 1e6 / count,
+        took[last / 2],
+        took[last * 99 / 100],
+        sender.counter.lost.load(Ordering::Relaxed),
+    );
+    sender
 }
 
 #[tokio::main]
@@ -172,13 +182,10 @@ async fn main() {
         receiver.link().bus.subscribe(destination.clone()).await.unwrap();
     }
     let payload = Bytes::from(format!("\"{}\"", "x".repeat(PAYLOAD - 2)));
-    let mut bench = Bench { redis, counter, from, to, payload, sent: 0 };
-    let cpu = own_cpu();
-    bench.at_rate(0).await;
-    let idle = (own_cpu() - cpu) / RUN.as_secs_f64();
-    println!("no messages: {:.2} ms of CPU per second, most of it the clock of this measurement", idle * 1e3);
+    let mut sender = Sender { counter, from, to, payload, sent: 0 };
+    sender = measure(&redis, sender, "no messages, but a clock that ticks each ms", |s| s.at_rate(0)).await;
     for rate in [500, 2_000, 10_000] {
-        bench.measure(&format!("at {rate}/s"), async |bench| bench.at_rate(rate).await).await;
+        sender = measure(&redis, sender, &format!("at {rate}/s"), |s| s.at_rate(rate)).await;
     }
-    bench.measure("as fast as they pass", Bench::as_fast_as_they_pass).await;
+    measure(&redis, sender, "as fast as they pass", Sender::as_fast_as_they_pass).await;
 }
