@@ -52,23 +52,16 @@ impl<'a> Change<'a> {
 
     /// Commits what led to `outcome` together with its row of the log, or takes it back.
     pub(crate) async fn finish<T>(self, outcome: Outcome<T>) -> std::result::Result<T, Refusal> {
-        let (value, draft) = match outcome {
-            Ok(done) => done,
-            Err(refusal) => {
-                roll_back(self.connection).await;
-                return Err(refusal);
-            }
+        let answer = match outcome {
+            Ok((value, Some(draft))) => match write(self.connection, &draft.seal(&self.head)).await {
+                Ok(()) => return commit(self.connection).await.map(|()| value),
+                Err(refusal) => Err(refusal),
+            },
+            Ok((value, None)) => Ok(value),
+            Err(refusal) => Err(refusal),
         };
-        let Some(draft) = draft else {
-            roll_back(self.connection).await;
-            return Ok(value);
-        };
-        if let Err(refusal) = write(self.connection, &draft.seal(&self.head)).await {
-            roll_back(self.connection).await;
-            return Err(refusal);
-        }
-        commit(self.connection).await?;
-        Ok(value)
+        roll_back(self.connection).await;
+        answer
     }
 }
 

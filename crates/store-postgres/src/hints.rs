@@ -3,7 +3,7 @@
 //! While it has no connection, nobody on this node is woken; what happened shows at the next renewal. As soon as it
 //! has one again everybody is woken, as something may have been missed.
 
-use std::future::pending;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub(crate) async fn start(connect: PgConnectOptions) -> sqlx::Result<Arc<Hints>>
 
 async fn run(hints: &Hints, connect: &PgConnectOptions, mut listener: PgListener) {
     loop {
-        let Err(error) = follow(hints, &mut listener).await else { return pending().await };
+        let Err(error) = follow(hints, &mut listener).await;
         drop(listener);
         tracing::warn!(%error, "notifications of the database are lost; until they are back, changes show at the next renewal");
         listener = listen_again(connect).await;
@@ -108,7 +108,7 @@ async fn listen(connect: &PgConnectOptions) -> sqlx::Result<PgListener> {
 }
 
 /// Wakes for each notification, until the connection is lost.
-async fn follow(hints: &Hints, listener: &mut PgListener) -> sqlx::Result<()> {
+async fn follow(hints: &Hints, listener: &mut PgListener) -> sqlx::Result<Infallible> {
     loop {
         tokio::select! {
             heard = timeout(SILENCE, listener.try_recv()) => match heard {
