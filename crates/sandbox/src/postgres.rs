@@ -97,7 +97,8 @@ impl Postgres {
     pub async fn stop_immediately(&mut self) -> Result<()> {
         let Some(mut process) = self.process.take() else { bail!("Postgres is not running") };
         process.signal(Signal::QUIT)?;
-        process.resume()?;
+        // A paused one has to go on to end; one that was not paused may have ended already.
+        let _ended_already = process.resume();
         process.wait(PATIENCE).await?;
         Ok(())
     }
