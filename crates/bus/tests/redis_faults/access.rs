@@ -1,12 +1,15 @@
 //! Passwords and TLS.
 
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
 use heliograph_bus::redis::{Options, connect};
 use heliograph_bus::testing::{mesh, signal};
 use heliograph_core::id::GatewayId;
 use heliograph_sandbox::{Redis, RedisOptions};
 use prometheus::Registry;
 
-use crate::redis_support::{node, nodes};
+use crate::redis_support::{node, nodes, until};
 use crate::traffic::to;
 
 async fn passes(url: &str) {
@@ -16,8 +19,36 @@ async fn passes(url: &str) {
     nodes[1].log.wait_for(1).await;
 }
 
+/// What all tests of this process logged.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl Logged {
+    fn start() -> Self {
+        let logged = Self::default();
+        let writer = logged.clone();
+        tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
+        logged
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_opens_and_a_wrong_one_does_not() {
+    let logged = Logged::start();
     let options = RedisOptions { password: Some("s3cret".into()), ..RedisOptions::default() };
     let redis = Redis::standalone_with(options).await.unwrap();
     passes(&redis.url()).await;
@@ -25,6 +56,16 @@ async fn a_password_opens_and_a_wrong_one_does_not() {
     let error = refused.link.presence.online(&mesh()).await.unwrap_err();
     assert!(!refused.link.bus.is_up());
     assert!(!error.to_string().contains("wr0ng"), "{error}");
+    let port = redis.nodes()[0].address().port().to_string();
+    let complaints = || {
+        let text = logged.text();
+        let ours = text.lines().filter(|line| line.contains(&port) && line.contains("ERROR"));
+        ours.filter(|line| line.contains("does not accept user and password")).count()
+    };
+    until("the log says what is wrong", || complaints() > 0).await;
+    // Tried again and again, said once.
+    assert_eq!(complaints(), 1);
+    assert!(!logged.text().contains("wr0ng") && !logged.text().contains("s3cret"), "{}", logged.text());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
