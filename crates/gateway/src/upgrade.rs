@@ -121,11 +121,12 @@ async fn prepare(
     let key = handshake_key(request.headers())?;
     check_origin(request.headers(), &gateway.config.allowed_origins)?;
     let token = offered_token(&request);
+    // Before the store is asked: in a storm its connections are the first thing that all wait for.
+    let opening = token.is_some().then(|| Opening::begin(gateway)).transpose()?;
     let peer = match &token {
         Some(token) => Some(authenticate(gateway, token).await?),
         None => None,
     };
-    let opening = if peer.is_some() { Some(Opening::begin(gateway)?) } else { None };
     let socket = gateway.admission.socket(address, peer.is_some()).map_err(|limit| {
         gateway.metrics.limited(limit);
         Problem::too_many(limit, 1)

@@ -1,4 +1,4 @@
-//! A store that can be switched off.
+//! A store that can be switched off, and one that does not answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,16 +13,22 @@ use heliograph_store::{
 };
 use tokio::sync::watch;
 
-/// The reference store behind a switch: while it is off, every call answers that the storage is unavailable.
+/// The reference store behind a switch: while it is off, every call answers that the storage is unavailable. While it
+/// is held, no call answers.
 pub struct FlakyStore {
     inner: MemoryStore,
     on: AtomicBool,
+    held: watch::Sender<bool>,
 }
 
 impl FlakyStore {
     /// A store that works.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { inner: MemoryStore::new(), on: AtomicBool::new(true) })
+        Arc::new(Self {
+            inner: MemoryStore::new(),
+            on: AtomicBool::new(true),
+            held: watch::Sender::new(false),
+        })
     }
 
     /// Turns it on or off.
@@ -30,7 +36,15 @@ impl FlakyStore {
         self.on.store(on, Ordering::SeqCst);
     }
 
-    fn gate(&self) -> Result<&MemoryStore> {
+    /// Holds all calls, or lets them go on.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    async fn gate(&self) -> Result<&MemoryStore> {
+        let mut held = self.held.subscribe();
+        // The sender is in `self`.
+        let _never_closed = held.wait_for(|held| !held).await;
         if self.on.load(Ordering::SeqCst) {
             Ok(&self.inner)
         } else {
@@ -44,7 +58,7 @@ macro_rules! gated {
     ($trait:ident { $( $call:ident($($name:ident: $type:ty),*) -> $out:ty; )+ } $($rest:item)*) => {
         #[async_trait]
         impl $trait for FlakyStore {
-            $( async fn $call(&self, $($name: $type),*) -> Result<$out> { self.gate()?.$call($($name),*).await } )+
+            $( async fn $call(&self, $($name: $type),*) -> Result<$out> { self.gate().await?.$call($($name),*).await } )+
             $($rest)*
         }
     };

@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use heliograph_testkit::{Access, MeshClient, TestServer, eventually, in_time};
+use heliograph_testkit::jwt::{SECRET, hand_signed};
+use heliograph_testkit::{Access, FlakyStore, MeshClient, TestServer, eventually, in_time};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -176,6 +177,30 @@ async fn upgrades_per_second_are_bounded() {
     assert!(limited(&server, "upgrades").await >= 1);
     assert!(server.dial(&token).from(ELSEWHERE).open("a").await.is_ok());
     eventually("the next second", async || server.dial(&token).open("a").await.ok()).await;
+}
+
+#[tokio::test]
+async fn sessions_that_open_at_once_are_bounded_and_who_waits_for_the_store_is_among_them() {
+    let store = FlakyStore::new();
+    let settings = [("SIGNING_SECRET", SECRET), ("MAX_OPENING", "2"), ("LEASE_TERM", "60s")];
+    let server = TestServer::start_on(store.clone(), &settings).await;
+    store.hold(true);
+    let open = |peer: &'static str| {
+        let dial = server.dial(&hand_signed(peer));
+        tokio::spawn(async move { dial.open(peer).await.err() })
+    };
+    let waiting = [open("one"), open("other")];
+    eventually("both wait for the store", async || {
+        (server.metric("heliograph_opening_sessions").await == 2).then_some(())
+    })
+    .await;
+    assert_eq!(in_time("an answer", open("third")).await.unwrap(), Some(503));
+    assert_eq!(limited(&server, "opening").await, 1);
+    store.hold(false);
+    for opened in waiting {
+        assert_eq!(in_time("the socket", opened).await.unwrap(), None);
+    }
+    assert_eq!(open("third").await.unwrap(), None);
 }
 
 #[tokio::test]
