@@ -14,7 +14,7 @@ use heliograph_sandbox::{Folder, Postgres, Program, Redis};
 
 use crate::access::{ADMIN_KEY, Access};
 use crate::jwt::SECRET;
-use crate::server::{Settings, write_keys};
+use crate::server::{Settings, write_keys_in};
 use backends::Backends;
 use node::Ways;
 
@@ -28,6 +28,7 @@ pub struct Plan {
     nodes: usize,
     settings: Vec<(String, String)>,
     peers: usize,
+    meshes: usize,
     redis: Option<RedisKind>,
     own_postgres: bool,
     ways_that_fail: bool,
@@ -36,7 +37,15 @@ pub struct Plan {
 impl Plan {
     /// So many nodes.
     pub fn nodes(nodes: usize) -> Self {
-        Self { nodes, settings: vec![], peers: 0, redis: None, own_postgres: false, ways_that_fail: false }
+        Self {
+            nodes,
+            settings: vec![],
+            peers: 0,
+            meshes: 1,
+            redis: None,
+            own_postgres: false,
+            ways_that_fail: false,
+        }
     }
 
     /// With settings.
@@ -51,6 +60,12 @@ impl Plan {
     #[must_use]
     pub fn peers(self, peers: usize) -> Self {
         Self { peers, ..self }
+    }
+
+    /// And its peers are in so many meshes in turn: `mesh-0`…
+    #[must_use]
+    pub fn meshes(self, meshes: usize) -> Self {
+        Self { meshes, ..self }
     }
 
     /// On a Redis of its own.
@@ -73,6 +88,13 @@ impl Plan {
 
     /// Starts it, and waits until every node is ready.
     pub async fn start(self) -> Cluster {
+        let cluster = self.launch().await;
+        cluster.access().wait_until_ready().await;
+        cluster
+    }
+
+    /// Starts it, and waits until every node takes connections.
+    pub async fn launch(self) -> Cluster {
         let backends = Backends::start(self.redis, self.own_postgres).await;
         let mut cluster =
             Cluster { nodes: vec![], backends, plan: self, folder: folder(), program: program() };
@@ -81,7 +103,6 @@ impl Plan {
         let others = (1..cluster.plan.nodes).map(|_| cluster.launch(None));
         let others = futures_util::future::join_all(others).await;
         cluster.nodes = std::iter::once(first).chain(others).collect();
-        cluster.access().wait_until_ready().await;
         cluster
     }
 }
@@ -115,7 +136,14 @@ impl Cluster {
 
     /// Its Redis, if it has one of its own.
     pub fn redis(&mut self) -> &mut Redis {
-        self.backends.redis.as_mut().unwrap_or_else(|| panic!("this cluster has no Redis of its own"))
+        self.nodes_and_redis().1
+    }
+
+    /// Its nodes, and its Redis, if it has one of its own.
+    pub fn nodes_and_redis(&mut self) -> (&[Node], &mut Redis) {
+        let redis =
+            self.backends.redis.as_mut().unwrap_or_else(|| panic!("this cluster has no Redis of its own"));
+        (&self.nodes, redis)
     }
 
     /// Its Postgres, if it has one of its own.
@@ -178,7 +206,9 @@ impl Cluster {
     }
 
     fn keys_file(&self) -> Option<String> {
-        (self.plan.peers > 0).then(|| write_keys(self.folder.path(), self.plan.peers))
+        let Plan { peers, meshes, .. } = self.plan;
+        let mesh = |peer| if meshes > 1 { format!("mesh-{}", peer % meshes) } else { "default".to_owned() };
+        (peers > 0).then(|| write_keys_in(self.folder.path(), peers, mesh))
     }
 }
 

@@ -108,9 +108,13 @@ fn data_dir() -> TempDir {
 
 /// A file of keys in `dir`, as [`TestServer::start_with_peers`] describes it; its path.
 pub fn write_keys(dir: &Path, count: usize) -> String {
-    let keys: Map<String, Value> = (0..count)
-        .map(|i| (format!("ak_test_peer-{i}"), json!({ "peer_id": format!("peer-{i}"), "role": "agent" })))
-        .collect();
+    write_keys_in(dir, count, |_| "default".to_owned())
+}
+
+/// As [`write_keys`], for peers of several meshes.
+pub fn write_keys_in(dir: &Path, count: usize, mesh: impl Fn(usize) -> String) -> String {
+    let key = |i| json!({ "peer_id": format!("peer-{i}"), "role": "agent", "mesh": mesh(i) });
+    let keys: Map<String, Value> = (0..count).map(|i| (format!("ak_test_peer-{i}"), key(i))).collect();
     let path = dir.join("api_keys.json");
     std::fs::write(&path, json!({ "keys": keys }).to_string()).unwrap_or_else(|error| panic!("{error}"));
     path.display().to_string()

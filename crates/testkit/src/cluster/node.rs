@@ -10,10 +10,12 @@ use heliograph_sandbox::{Process, Program, Proxy};
 use serde_json::Value;
 
 use crate::access::Access;
-use crate::eventually;
 
 /// How many lines of its log a node shows when a test fails.
 const SHOWN: usize = 100;
+
+/// How long a start may take: whoever has thousands of keys to bring into the database needs some time for it.
+const STARTED_WITHIN: Duration = Duration::from_secs(120);
 
 /// What stands between a node and its servers.
 #[derive(Debug, Default)]
@@ -44,12 +46,19 @@ impl Node {
     pub(super) async fn start(program: &Program, ways: Ways) -> Self {
         let process = program.start().unwrap_or_else(|error| panic!("{error:#}"));
         let process = Mutex::new(process);
-        let serving = eventually("the node says where it serves", async || {
-            let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
-            process.must_run().unwrap_or_else(|error| panic!("{error:#}"));
-            process.log().lines().find_map(serving)
-        })
-        .await;
+        let give_up = tokio::time::Instant::now() + STARTED_WITHIN;
+        let serving = loop {
+            let log = {
+                let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
+                process.must_run().unwrap_or_else(|error| panic!("{error:#}"));
+                process.log()
+            };
+            if let Some(serving) = log.lines().find_map(serving) {
+                break serving;
+            }
+            assert!(tokio::time::Instant::now() < give_up, "does not serve after {STARTED_WITHIN:?}: {log}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
         let access = Access::to(serving.listen, serving.ops);
         Self { process, access, gateway: serving.gateway, ways }
     }

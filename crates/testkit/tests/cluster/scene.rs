@@ -1,0 +1,126 @@
+//! A cluster with clients that send to one another, to break something in.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use heliograph_testkit::history::{Credential, Expectations, History, Options, Summary, Swarm, check};
+use heliograph_testkit::jwt::{SECRET, claims, signed};
+use heliograph_testkit::{Access, Cluster, Node, Plan, eventually};
+use jsonwebtoken::Algorithm;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// As many nodes as it takes to have one that is hurt, one that is not, and one more.
+pub(crate) const NODES: usize = 3;
+/// Clients of a scene.
+pub(crate) const CLIENTS: usize = 30;
+/// After this a sender has its answer: the resume window, what the service adds to it, and some for a busy machine.
+const ANSWER_WITHIN: Duration = Duration::from_secs(25);
+/// How long a token lives: longer than any test.
+const TOKEN_SECONDS: i64 = 3_600;
+
+/// Settings of all clusters here: one address is all clients', and a session waits for its client long enough for this
+/// one to come back, and no longer than a test can wait for its end.
+pub(crate) const SETTINGS: [(&str, &str); 6] = [
+    ("SIGNING_SECRET", SECRET),
+    ("RESUME_WINDOW", "8s"),
+    ("MAX_UPGRADES_PER_SECOND", "0"),
+    ("MAX_SOCKETS_PER_ADDRESS", "0"),
+    ("MAX_MESSAGES_PER_SECOND", "0"),
+    ("REGISTER_DEADLINE", "60s"),
+];
+
+/// A plan for a cluster that knows `peers` peers.
+pub(crate) fn plan(peers: usize) -> Plan {
+    Plan::nodes(NODES).settings(&SETTINGS).peers(peers)
+}
+
+/// Waits until no other test of this program runs.
+pub(crate) async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
+}
+
+/// A session token of `peer-{number}`, good for the whole test.
+pub(crate) fn token(number: usize) -> String {
+    signed(&claims(&name(number), TOKEN_SECONDS), SECRET, Algorithm::HS256)
+}
+
+pub(crate) fn name(number: usize) -> String {
+    format!("peer-{number}")
+}
+
+/// Where clients connect to each of these nodes.
+pub(crate) fn addresses<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Vec<SocketAddr> {
+    nodes.into_iter().flat_map(|node| node.addresses()).copied().collect()
+}
+
+/// To these nodes in turn.
+pub(crate) fn access<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Access {
+    Access::to_all(nodes.into_iter().map(|node| &**node))
+}
+
+/// A cluster, and clients on all of its nodes.
+pub(crate) struct Scene {
+    pub(crate) cluster: Cluster,
+    pub(crate) swarm: Swarm,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Scene {
+    /// Starts the cluster and the clients; they stand and send.
+    pub(crate) async fn start(plan: Plan) -> Self {
+        let alone = alone().await;
+        let cluster = plan.start().await;
+        let peers: Vec<_> =
+            (0..CLIENTS).map(|number| Credential { peer: name(number), token: token(number) }).collect();
+        let options = Options { answer_within: ANSWER_WITHIN, ..Options::default() };
+        let swarm = Swarm::start(&addresses(cluster.nodes()), &peers, options).await;
+        swarm.start_traffic();
+        let scene = Self { cluster, swarm, _alone: alone };
+        flows(scene.cluster.nodes()).await;
+        scene
+    }
+
+    /// Clients go to these nodes from now on.
+    pub(crate) fn go_to<'a>(&self, nodes: impl IntoIterator<Item = &'a Node>) {
+        self.swarm.set_nodes(&addresses(nodes));
+    }
+
+    /// Ends the traffic and has the history checked.
+    pub(crate) async fn finish(self, expect: impl FnOnce(&mut Expectations)) -> Summary {
+        let Self { cluster, swarm, _alone } = self;
+        let mut expected = swarm.expectations();
+        expect(&mut expected);
+        let history = swarm.finish().await;
+        let summary = judge(&history, &expected);
+        drop(cluster);
+        summary
+    }
+}
+
+/// Waits until messages are written on each of these nodes that came by the bus, so from another node.
+pub(crate) async fn flows<'a>(nodes: impl IntoIterator<Item = &'a Node>) {
+    const BY_BUS: &str = r#"heliograph_relay_seconds_count{path="bus"}"#;
+    let access = access(nodes);
+    let start = access.metric_of_each(BY_BUS).await;
+    eventually("messages flow", async || {
+        let now = access.metric_of_each(BY_BUS).await;
+        now.iter().zip(&start).all(|(now, start)| *now >= start + 5).then_some(())
+    })
+    .await;
+}
+
+/// What the checker says of a history; a test fails with its first findings.
+pub(crate) fn judge(history: &History, expected: &Expectations) -> Summary {
+    match check(history, expected) {
+        Ok(summary) => {
+            println!("{summary:?}");
+            assert!(summary.received > 100, "too little happened: {summary:?}");
+            summary
+        }
+        Err(violations) => {
+            let shown: Vec<_> = violations.iter().take(10).map(ToString::to_string).collect();
+            panic!("{} broken promises, such as\n{}", violations.len(), shown.join("\n"));
+        }
+    }
+}
