@@ -42,6 +42,8 @@ pub async fn scopes_and_limits_are_apart(budget: Arc<dyn Budget>) {
     assert_eq!(take(&budget, address("10.0.0.1"), 8).await, 5);
     assert_eq!(take(&budget, address("10.0.0.2"), 8).await, 5);
     assert_eq!(take(&budget, Scope::Everyone, 8).await, 5);
+    assert_eq!(take(&budget, Scope::Thing(1), 8).await, 5);
+    assert_eq!(take(&budget, Scope::Thing(2), 8).await, 5);
     assert!(budget.take(Limit::RedeemFailures, address("10.0.0.1"), FIVE).await);
     assert!(budget.take(Limit::AuthFailures, Scope::Everyone, FIVE).await);
 }

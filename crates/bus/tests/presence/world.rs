@@ -16,6 +16,8 @@ use tokio::time::{sleep, timeout};
 
 /// Longer than anything takes here that works.
 const LONG: Duration = Duration::from_secs(40);
+/// A part of the time between two heartbeats.
+const STEP: Duration = Duration::from_millis(300);
 
 /// Waits until something holds; panics when it takes too long.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
@@ -288,13 +290,21 @@ impl Gateway {
 
 /// Three gateways on one Redis.
 pub(crate) async fn three(url: &str, mesh: &MeshName) -> Vec<Arc<Gateway>> {
-    let url = of_its_own(url);
-    let starting: Vec<_> = ["gw-0", "gw-1", "gw-2"]
-        .map(|name| {
-            let (url, mesh) = (url.clone(), mesh.clone());
-            tokio::spawn(async move { Gateway::start(&url, name, mesh).await })
-        })
-        .into();
+    three_by(&[url, url, url].map(str::to_owned), mesh).await
+}
+
+/// Three gateways that reach one Redis by these ways.
+pub(crate) async fn three_by(urls: &[String; 3], mesh: &MeshName) -> Vec<Arc<Gateway>> {
+    let prefix = of_its_own("");
+    let mut starting = vec![];
+    for (i, url) in urls.iter().enumerate() {
+        let (url, mesh) = (format!("{url}{prefix}"), mesh.clone());
+        starting.push(tokio::spawn(async move {
+            // Their hearts do not beat in step.
+            sleep(STEP * u32::try_from(i).unwrap()).await;
+            Gateway::start(&url, &format!("gw-{i}"), mesh).await
+        }));
+    }
     let mut gateways = vec![];
     for gateway in starting {
         gateways.push(gateway.await.unwrap());
