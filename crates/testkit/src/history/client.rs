@@ -68,8 +68,24 @@ struct Lines {
     /// Whether its list came.
     stands: bool,
     move_at: Option<Instant>,
+    /// Whether the service could not say who is there: then the client registers again.
+    without_list: bool,
     /// The question without an answer.
     asked: Option<(u64, Instant)>,
+}
+
+impl Lines {
+    fn of(newest: Line) -> Self {
+        Self {
+            newest,
+            old: None,
+            resumed: false,
+            stands: false,
+            move_at: None,
+            without_list: false,
+            asked: None,
+        }
+    }
 }
 
 /// What wakes a client.
@@ -186,8 +202,7 @@ impl Client {
 
     /// Uses `line` to its end, and those that it moves to.
     async fn serve(&mut self, line: Line, orders: &mut mpsc::Receiver<Order>) -> Next {
-        let mut lines =
-            Lines { newest: line, old: None, resumed: false, stands: false, move_at: None, asked: None };
+        let mut lines = Lines::of(line);
         self.greet(&mut lines.newest).await;
         let mut send_at = self.next_send();
         let mut ask_at = Instant::now() + ASK_EVERY;
@@ -264,6 +279,9 @@ impl Client {
     }
 
     async fn ask_or_give_up(&mut self, lines: &mut Lines) -> Option<Next> {
+        if std::mem::take(&mut lines.without_list) {
+            lines.newest.send(&[frame::register(&self.peer)]).await;
+        }
         match lines.asked {
             Some((_, since)) if since.elapsed() > self.options.give_up_after => {
                 self.ended(&lines.newest, End::Reset);

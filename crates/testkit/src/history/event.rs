@@ -44,6 +44,8 @@ pub enum What {
     List {
         /// The session's epoch.
         epoch: u64,
+        /// Who is there.
+        peers: Vec<Peer>,
     },
     /// The answer to `resume`.
     Resumed(Resumed),

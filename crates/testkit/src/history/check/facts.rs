@@ -47,6 +47,8 @@ pub(super) struct Session<'a> {
     pub(super) peer: &'a Peer,
     pub(super) sockets: Vec<u32>,
     pub(super) begin: &'a Event,
+    /// Its lists but the first.
+    pub(super) lists: Vec<&'a Event>,
     /// When it was lost to its client: it ended and nobody resumed it.
     pub(super) broken: Option<Duration>,
     /// Until when the service may have believed in it.
@@ -139,6 +141,12 @@ impl<'a> Facts<'a> {
     fn take_session(&mut self, event: &'a Event, findings: &mut Findings) {
         let lost = match &event.what {
             What::FirstList { .. } => return self.begin_session(event),
+            What::List { .. } => {
+                if let Some(no) = self.session_no(event) {
+                    self.sessions[no].lists.push(event);
+                }
+                return;
+            }
             What::Resumed(Resumed::Recovered { lost, .. }) => *lost,
             _ => return,
         };
@@ -156,6 +164,7 @@ impl<'a> Facts<'a> {
             peer: &event.peer,
             sockets: vec![],
             begin: event,
+            lists: vec![],
             broken: None,
             until: Duration::MAX,
             lost: 0,

@@ -65,7 +65,7 @@ fn overlap(
 fn epochs(facts: &Facts<'_>, findings: &mut Findings) {
     let mut highest: BTreeMap<_, (u64, &Event)> = BTreeMap::new();
     for event in &facts.history.0 {
-        let (What::FirstList { epoch, .. } | What::List { epoch }) = &event.what else { continue };
+        let (What::FirstList { epoch, .. } | What::List { epoch, .. }) = &event.what else { continue };
         let last = highest.entry(&event.peer).or_insert((*epoch, event));
         if event.socket == last.1.socket {
             continue;

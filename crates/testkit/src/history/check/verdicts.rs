@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::event::{Event, Peer, Resumed, Verdict, What};
-use super::facts::{Facts, Index, Message};
+use super::facts::{Facts, Index, Message, Session};
 use super::{Expectations, Findings, Rule, Summary};
 
 pub(super) fn check(
@@ -84,16 +84,24 @@ fn judge(
     let What::Sent { to, .. } = &sent.what else { return None };
     let delivered = message.told.iter().find(|told| verdict(told) == Some(&Verdict::Delivered));
     match (message.copies.is_empty(), delivered) {
-        (true, Some(told)) => Some(nobody_got_it(facts, to, sent.at, told.at)),
+        (true, Some(told)) => Some(nobody_got_it(facts, expected, to, (sent.at, told.at))),
         _ if !message.told.is_empty() => None,
         (true, _) => Some(nobody_said_it(facts, expected, index, sent, Rule::LostWithoutWord)),
         (false, _) => Some(nobody_said_it(facts, expected, index, sent, Rule::Unanswered)),
     }
 }
 
-fn nobody_got_it(facts: &Facts<'_>, to: &Peer, sent: Duration, told: Duration) -> Judgement {
-    let mut there = facts.sessions_of(to).filter(|session| session.begin.at <= told && session.until >= sent);
-    if there.any(|session| session.broken.is_some()) {
+fn nobody_got_it(
+    facts: &Facts<'_>,
+    expected: &Expectations,
+    to: &Peer,
+    (sent, told): (Duration, Duration),
+) -> Judgement {
+    // An older session may get messages as long as it may take to end.
+    let is_there = |session: &&Session<'_>| {
+        session.begin.at <= told && session.until.saturating_add(expected.settle) >= sent
+    };
+    if facts.sessions_of(to).filter(is_there).any(|session| session.broken.is_some()) {
         Judgement::Gone
     } else {
         Judgement::Missing(Rule::DeliveredToNobody, Peer::clone(to))

@@ -47,6 +47,7 @@ impl Client {
                 lines.move_at = Some(Instant::now() + Duration::from_millis(after_ms));
             }
             Heard::Line(what, seq) => {
+                lines.without_list |= matches!(&what, What::Error(code) if **code == *"bus_unavailable");
                 let mut last = self.session.last;
                 self.note(socket, what, seq, &mut last);
                 self.session.last = last;
@@ -80,7 +81,7 @@ impl Client {
     fn listed(&mut self, lines: &mut Lines, list: List) {
         let List { epoch, peers, token } = list;
         let what = if lines.resumed || lines.stands {
-            What::List { epoch }
+            What::List { epoch, peers }
         } else {
             self.begin_anew(lines);
             What::FirstList { epoch, peers }

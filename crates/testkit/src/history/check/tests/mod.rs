@@ -274,6 +274,17 @@ fn delivered_means_that_somebody_got_it() {
         s.join("b", 1, 4, &["a", "c"]);
     });
     assert_eq!(gone.gone, 1);
+    // The older session may have got it, but not when it should have ended long ago.
+    let anew = |seconds| {
+        move |s: &mut Script| {
+            s.end_socket("b", 0, End::Reset);
+            s.join("b", 1, 4, &["a", "c"]);
+            s.wait(seconds);
+            nobody(s);
+        }
+    };
+    expect(&[], anew(4));
+    expect(&[Rule::DeliveredToNobody], anew(6));
     // A session that began after the answer has nothing to do with it.
     expect(&[Rule::DeliveredToNobody], |s| {
         s.send("a", "1", "d");
@@ -430,6 +441,16 @@ fn each_pair_is_introduced_once() {
     };
     assert_eq!(broken(&lists(&[], &[]), &these(&["a"])), []);
     assert_eq!(broken(&lists(&[], &["a"]), &these(&["a", "c"])), [Rule::NeverIntroduced]);
+    // `a` was away when `b` came, and learned of it when it was back.
+    let away = |later: &[&str]| {
+        let mut s = Script::default();
+        s.join("a", 0, 1, &[]);
+        s.join("b", 0, 2, &[]);
+        s.list("a", 1, later);
+        s.end()
+    };
+    assert_eq!(broken(&away(&["b"]), &everyone), []);
+    assert_eq!(broken(&away(&["c"]), &everyone), [Rule::NeverIntroduced]);
     // `b` was there before and came back: both introductions are one each.
     let again = history(|s| {
         s.end_socket("b", 0, End::Reset);

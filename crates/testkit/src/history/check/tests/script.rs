@@ -50,7 +50,13 @@ impl Script {
         self.on(peer, socket);
         self.add(peer, socket, What::Connected);
         self.add(peer, socket, What::Resumed(Resumed::Recovered { recovered, lost }));
-        self.add(peer, socket, What::List { epoch });
+        self.list(peer, epoch, &[]);
+    }
+
+    /// A later list.
+    pub(super) fn list(&mut self, peer: &str, epoch: u64, peers: &[&str]) {
+        let peers = peers.iter().map(|&peer| peer.into()).collect();
+        self.here(peer, What::List { epoch, peers });
     }
 
     pub(super) fn end_socket(&mut self, peer: &str, socket: u32, end: End) {
