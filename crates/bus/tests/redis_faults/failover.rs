@@ -28,13 +28,13 @@ async fn a_replica_takes_over_in_a_cluster() {
     let (nodes, traffic) = two_nodes(&redis).await;
     let killed = redis.kill_master_of_slot(0).await.unwrap();
     redis.wait_until_served().await.unwrap();
-    traffic.flows().await;
+    traffic.is_back().await;
     are_up(&nodes).await;
     // The former master comes back as a replica, and nothing changes.
     redis.start_empty().await.unwrap();
     redis.wait_until_served().await.unwrap();
     assert_ne!(redis.master_of_slot(0).await.unwrap(), killed);
-    traffic.flows().await;
+    traffic.is_back().await;
     traffic.check();
 }
 
@@ -44,11 +44,11 @@ async fn a_replica_takes_over_behind_sentinels() {
     let (nodes, traffic) = two_nodes(&redis).await;
     redis.kill_primary().await.unwrap();
     redis.wait_until_served().await.unwrap();
-    traffic.flows().await;
+    traffic.is_back().await;
     are_up(&nodes).await;
     redis.start_empty().await.unwrap();
     redis.wait_until_served().await.unwrap();
-    traffic.flows().await;
+    traffic.is_back().await;
     traffic.check();
 }
 
@@ -72,7 +72,7 @@ async fn a_primary_is_replaced_on_purpose() {
     fail_over(&redis).await;
     redis.wait_until_served().await.unwrap();
     assert_ne!(redis.primary().await.unwrap(), before);
-    traffic.flows().await;
+    traffic.is_back().await;
     are_up(&nodes).await;
     traffic.check();
 }
@@ -112,7 +112,7 @@ async fn a_slot_that_moves_is_followed() {
     for node in [into, from].into_iter().chain(masters.iter().copied()) {
         redis.command(node, &["CLUSTER", "SETSLOT", &slot, "NODE", &into_id]).await.unwrap();
     }
-    traffic.flows().await;
+    traffic.is_back().await;
     assert_eq!(server_of(&redis, &format!(":{moved}")).await.0, into);
     are_up(&nodes).await;
     traffic.check();

@@ -5,6 +5,7 @@ use heliograph_bus::testing::{TestNode, signal};
 use heliograph_bus::{Lost, Sent};
 use heliograph_sandbox::{Direction, Proxy, Redis};
 
+use crate::picky::{Picky, Way};
 use crate::redis_support::{node, nodes, of_its_own, until};
 use crate::traffic::{Traffic, to};
 
@@ -80,4 +81,42 @@ async fn what_was_sent_into_a_silent_link_comes_back() {
     let arrived = good.log.all();
     let all = [(to(0), signal("b", "1")), (to(0), signal("b", "2"))];
     assert!(arrived == all || arrived == all[1..], "{arrived:?}");
+}
+
+/// The publisher's connection is well all the time, so that nothing but the subscriber itself can notice.
+async fn check_subscriber(way: Way, notices: impl AsyncFn(&TestNode)) {
+    let redis = Redis::standalone().await.unwrap();
+    let server = redis.nodes()[0].address();
+    let picky = Picky::to(server).await;
+    let url = of_its_own(&redis.url());
+    let good = nodes(&Options::parse(&url).unwrap(), 1).await.remove(0);
+    let through = url.replace(&server.to_string(), &picky.address.to_string());
+    let silenced = node(&Options::parse(&through).unwrap(), "silenced");
+    until("the node is up", || silenced.link.bus.is_up()).await;
+    let receiving = Traffic::start(&good, &silenced).await;
+    receiving.flows().await;
+    picky.silence_subscribers(way);
+    notices(&silenced).await;
+    receiving.flows().await;
+    until("the node is up again", || silenced.link.bus.is_up()).await;
+    assert_eq!(silenced.link.bus.send(to(0), signal("b", "x")), Sent::Queued);
+    receiving.check();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_hears_nothing_is_replaced() {
+    check_subscriber(Way::ToClient, async |node| {
+        until("it is noticed", || !node.link.bus.is_up()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_is_not_heard_is_replaced() {
+    check_subscriber(Way::ToServer, async |node| {
+        until("it is noticed", || !node.link.bus.is_up()).await;
+        until("the node is up again", || node.link.bus.is_up()).await;
+        node.link.bus.subscribe(to(1_000)).await.unwrap();
+    })
+    .await;
 }

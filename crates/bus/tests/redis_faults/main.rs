@@ -11,6 +11,7 @@ mod flow;
 mod half_open;
 mod many;
 mod outage;
+mod picky;
 #[path = "../redis_support/mod.rs"]
 mod redis_support;
 mod traffic;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use heliograph_bus::testing::{Log, TestNode, mesh, peer, signal};
 use heliograph_bus::{Destination, Parcel};
@@ -12,6 +12,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::redis_support::until;
 
+/// Delivery is back so soon after Redis is.
+const BACK: Duration = Duration::from_secs(5);
 /// Enough that every node of a Cluster serves some.
 const PEERS: usize = 24;
 
@@ -70,6 +72,13 @@ impl Traffic {
                 .all(|number| arrived.get(&to(number)).is_some_and(|rounds| rounds.iter().any(|r| *r >= now)))
         })
         .await;
+    }
+
+    /// [`Self::flows`], as soon after Redis is back as is promised.
+    pub(crate) async fn is_back(&self) {
+        let redis_is_back = Instant::now();
+        self.flows().await;
+        assert!(redis_is_back.elapsed() < BACK, "{:?}", redis_is_back.elapsed());
     }
 
     /// Stops, and looks at everything that arrived: nothing twice, nothing out of order.
