@@ -220,6 +220,12 @@ impl Space {
         there && former.remove(&handle.peer.id).is_some()
     }
 
+    /// Whether the session is among the newest or the former ones.
+    pub(crate) fn remembers(&self, handle: &Handle) -> bool {
+        let id = handle.peer.id.as_str();
+        self.session(id).into_iter().chain(self.former(id)).any(|known| known.epoch == handle.epoch)
+    }
+
     /// Which session takes a message that came by the channel of `peer`, or what else to do with it.
     pub(crate) fn receiver(&self, peer: &str) -> Result<Arc<Handle>, Arrival> {
         let Some(newest) = self.session(peer) else { return Err(Arrival::Refuse) };

@@ -86,7 +86,7 @@ impl Handle {
 
 impl Gateway {
     /// The connection of a session that may be resumed has ended: keeps what is left, `unwritten` in front.
-    pub(crate) fn park(&self, handle: &Handle, remains: Remains, unwritten: VecDeque<Mail>) {
+    pub(crate) fn park(&self, handle: &Arc<Handle>, remains: Remains, unwritten: VecDeque<Mail>) {
         let Some(resumable) = handle.resumable.get() else { return };
         self.parked.fetch_add(1, Ordering::Relaxed);
         self.metrics.comings.parked.inc();
@@ -97,6 +97,10 @@ impl Gateway {
             self.hasten(resumable);
         }
         resumable.changed.notify_waiters();
+        if !self.directory.space(&handle.peer.mesh).remembers(handle) {
+            // Two newer ones came before its connection ended: nobody can ask for it, and nobody would tidy it up.
+            self.give_up(Arc::clone(handle), Undeliverable::Unavailable);
+        }
     }
 
     /// A newer session took over: this one writes nothing any more and hands over what it has.
@@ -179,6 +183,9 @@ impl Gateway {
         if !lives {
             return None;
         }
+        // Presence may have forgotten the former session, and then nobody has told its node yet.
+        let channel = Destination::Peer(request.mesh.clone(), request.peer.clone());
+        let _said_again = self.link.bus.send(channel, Parcel::Superseded { by: request.by });
         let waiting = self.hand_overs.wait_for((request.mesh.clone(), request.peer.clone(), request.by));
         match self.link.bus.send(Destination::Gateway(node), Parcel::TakeOver(request)) {
             Sent::Queued => waiting.await,
