@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{close_all, side_by_side};
+use super::{Cost, Meter, close_all, side_by_side};
 use crate::client::{Client, Refused};
 use crate::cluster::Cluster;
 use crate::http::Connection;
@@ -42,6 +42,10 @@ pub enum Loss {
 /// How it went.
 #[derive(Debug)]
 pub struct Return {
+    /// Per join before the loss, with all capabilities.
+    pub joining: Cost,
+    /// Per client that came back, refused attempts and all.
+    pub returning: Cost,
     /// From the loss until the last client had a session, in milliseconds.
     pub all_back_ms: f64,
     /// From the loss until half of them had, in milliseconds.
@@ -89,7 +93,9 @@ pub async fn run(cluster: &mut Cluster, peers: &[Peer], loss: Loss) -> anyhow::R
     let nodes = cluster.service().nodes.clone();
     let first = |index: usize| if loss == Loss::Killed { &nodes[0] } else { &nodes[index % nodes.len()] };
     let work = async |(index, peer)| arrive(first(index), peer, index).await;
+    let meter = Meter::start(cluster.service())?;
     let guests = side_by_side(peers.iter().enumerate(), WIDTH, work).await?;
+    let joining = meter.stop(peers.len() as u64)?;
 
     if loss == Loss::Killed {
         cluster.kill(0)?;
@@ -97,6 +103,7 @@ pub async fn run(cluster: &mut Cluster, peers: &[Peer], loss: Loss) -> anyhow::R
     let left = cluster.service().nodes.clone();
     let idle = sum(&left, |memory| memory.rss)?;
     let watch = Watch::start(cluster.nodes().iter().filter_map(crate::process::Server::ops).collect());
+    let meter = Meter::start(cluster.service())?;
     let begun = Instant::now();
     let mut back = vec![];
     for Guest { index, peer, client, token } in guests {
@@ -109,6 +116,7 @@ pub async fn run(cluster: &mut Cluster, peers: &[Peer], loss: Loss) -> anyhow::R
         back.push(come_back(node, peer, index, token, begun));
     }
     let ways = try_join_all(back).await?;
+    let returning = meter.stop(peers.len() as u64)?;
     let all_back_ms = begun.elapsed().as_secs_f64() * 1_000.0;
     let peak = sum(&left, |memory| memory.peak)?;
     let gauges = watch.stop().await;
@@ -121,6 +129,8 @@ pub async fn run(cluster: &mut Cluster, peers: &[Peer], loss: Loss) -> anyhow::R
     }
     let ms = |nanos: u64| nanos as f64 / 1_000_000.0;
     let result = Return {
+        joining,
+        returning,
         all_back_ms,
         median_ms: ms(each.percentile(50.0)),
         tail_ms: ms(each.percentile(99.0)),

@@ -133,14 +133,13 @@ impl ClusterBench {
         Ok(())
     }
 
-    /// With one node all pairs are at the same; with two and three each message crosses.
+    /// With one node all pairs are at the same; with three, as with two, each message crosses.
     async fn sizes(&mut self) -> anyhow::Result<()> {
         let names = [
-            ("cross_cpu_1", "CPU per message, 1 node", "µs"),
-            ("cross_cpu_2", "CPU per message, 2 nodes", "µs"),
-            ("cross_cpu_3", "CPU per message, 3 nodes", "µs"),
+            (1, ("cross_cpu_1", "CPU per message, 1 node, where none crosses", "µs")),
+            (3, ("cross_cpu_3", "CPU per message, 3 nodes, where all cross", "µs")),
         ];
-        for (nodes, name) in (1..).zip(names) {
+        for (nodes, name) in names {
             eprintln!("nodes: {nodes}");
             let (product, bare) = (self.product(nodes, Limits::Off).await?, self.bare(nodes).await?);
             let turns = Turns::of(product.service(), bare.service());
@@ -173,12 +172,18 @@ impl ClusterBench {
         rows.add(name, costs.each(|run| run.join.cpu_us), Some(Goal::Most(200.0)));
         let [(_, product), _] = turns.0;
         if product.speaks_mesh() {
-            let mut arrivals = Both::default();
+            let (mut arrivals, mut tokens) = (Both::default(), Both::default());
             for _ in 0..scale.rounds {
                 arrivals.add(Side::Product, join::arrivals(product, known).await?);
+                tokens.add(Side::Product, join::exchanges(product, known, true).await?);
             }
-            let name = ("cross_arrival_cpu", "nodes' CPU per join with the token exchange before it", "µs");
-            rows.add(name, arrivals.each(|cost: &Cost| cost.cpu_us), Some(Goal::Most(200.0)));
+            let nodes = |cost: &Cost| cost.cpu_us;
+            let arrival = "nodes' CPU per join with the token exchange before it";
+            rows.add(("cross_arrival_cpu", arrival, "µs"), arrivals.each(nodes), Some(Goal::Most(200.0)));
+            let token = "nodes' CPU per token exchange, own connection";
+            rows.add(("cross_token_cpu", token, "µs"), tokens.each(nodes), None);
+            let token = "PostgreSQL's CPU per token exchange";
+            rows.add(("cross_token_cpu_postgres", token, "µs"), tokens.each(|cost| cost.postgres_us), None);
         }
         let [redis, postgres, leave] = [
             costs.each(|run| run.join.redis_us),
@@ -229,7 +234,9 @@ impl ClusterBench {
                 [(Side::Product, self.product(2, Limits::Default).await?), (Side::Bare, self.bare(2).await?)]
             {
                 reset.add(side, reconnect::run(&mut cluster, &peers, Loss::Reset).await?);
-                killed.add(side, reconnect::run(&mut cluster, &peers, Loss::Killed).await?);
+                if self.scale.kills {
+                    killed.add(side, reconnect::run(&mut cluster, &peers, Loss::Killed).await?);
+                }
             }
         }
         returned(&mut self.rows, &reset, &RESET);
@@ -259,10 +266,12 @@ const CPU_PACED: Names<4> = [
     ("cross_cpu_paced_redis", "of it Redis", "µs"),
     ("cross_cpu_paced_postgres", "of it PostgreSQL", "µs"),
 ];
-const RESET: Names<11> = [
+const RESET: Names<13> = [
     ("reset_back", "5,000 sockets reset at once: until all have a session", "ms"),
     ("reset_back_p50", "until one has, median", "ms"),
     ("reset_back_p99", "until one has, 99th percentile", "ms"),
+    ("reset_join_cpu", "nodes' CPU per join before, limits on, all capabilities", "µs"),
+    ("reset_cpu", "nodes' CPU per client that came back", "µs"),
     ("reset_resumed", "sessions that went on", "1"),
     ("reset_refused", "upgrades refused with Retry-After", "1"),
     ("reset_broken", "connections that broke", "1"),
@@ -272,10 +281,12 @@ const RESET: Names<11> = [
     ("reset_opening", "most sockets on their way to a session", "1"),
     ("reset_parked", "most sessions that waited for their clients", "1"),
 ];
-const KILLED: Names<11> = [
+const KILLED: Names<13> = [
     ("killed_back", "a node with 5,000 killed: until all have a session at the other", "ms"),
     ("killed_back_p50", "until one has, median", "ms"),
     ("killed_back_p99", "until one has, 99th percentile", "ms"),
+    ("killed_join_cpu", "nodes' CPU per join before, limits on, all capabilities", "µs"),
+    ("killed_cpu", "node's CPU per client that came back", "µs"),
     ("killed_resumed", "sessions that went on", "1"),
     ("killed_refused", "upgrades refused with Retry-After", "1"),
     ("killed_broken", "connections that broke", "1"),
@@ -295,11 +306,14 @@ fn parts(rows: &mut Rows, costs: &Both<Cost>, [all, nodes, redis, postgres]: Nam
 }
 
 /// How a storm went.
-fn returned(rows: &mut Rows, runs: &Both<Return>, names: &Names<11>) {
-    let &[back, p50, p99, resumed, refused, broken, idle, peak, waiting, opening, parked] = names;
+fn returned(rows: &mut Rows, runs: &Both<Return>, names: &Names<13>) {
+    let &[back, p50, p99, joining, returning, resumed, refused, broken, idle, peak, waiting, opening, parked] =
+        names;
     rows.add(back, runs.each(|run| run.all_back_ms), None);
     rows.add(p50, runs.each(|run| run.median_ms), None);
     rows.add(p99, runs.each(|run| run.tail_ms), None);
+    rows.add(joining, runs.each(|run| run.joining.cpu_us), None);
+    rows.add(returning, runs.each(|run| run.returning.cpu_us), None);
     rows.add(resumed, runs.own(|run| run.resumed as f64), None);
     rows.add(refused, runs.own(|run| run.refused.values().sum::<u64>() as f64), None);
     rows.add(broken, runs.each(|run| run.broken as f64), None);

@@ -39,6 +39,7 @@ pub(crate) struct Scale {
     pub(crate) exchanges: usize,
     pub(crate) waves: usize,
     pub(crate) returns: usize,
+    pub(crate) kills: bool,
     pub(crate) memory_rounds: usize,
     pub(crate) settle: Duration,
 }
@@ -54,6 +55,7 @@ pub(crate) const FULL: Scale = Scale {
     exchanges: 4_000,
     waves: 6,
     returns: 3,
+    kills: true,
     memory_rounds: 2,
     settle: Duration::from_secs(2),
 };
@@ -69,6 +71,7 @@ pub(crate) const QUICK: Scale = Scale {
     exchanges: 1_500,
     waves: 4,
     returns: 1,
+    kills: false,
     memory_rounds: 1,
     settle: Duration::from_secs(1),
 };
