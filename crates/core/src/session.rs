@@ -149,6 +149,9 @@ pub enum Mail {
     StandingChanged,
     /// What became of a message that this session sent.
     Receipt(Receipt),
+    /// What became of a message that an older session sent. The driver turns it into a [`Self::Receipt`] if this one
+    /// goes on for that, which may not be known yet, and drops it otherwise.
+    FormerReceipt(Epoch, Receipt),
     /// New ICE servers.
     IceServers(Arc<Vec<IceServer>>),
     /// The node drains.
@@ -520,7 +523,9 @@ impl Session {
             Mail::GoAway { reconnect_after_ms, deadline_ms } if self.has(Capabilities::GOAWAY) => {
                 Effect::Send(ServerMessage::GoAway { reconnect_after_ms, deadline_ms })
             }
-            Mail::IceServers(_) | Mail::GoAway { .. } | Mail::Moved { .. } => Effect::None,
+            Mail::IceServers(_) | Mail::GoAway { .. } | Mail::Moved { .. } | Mail::FormerReceipt(..) => {
+                Effect::None
+            }
         };
         Step { effect, outcome: Outcome::Accepted }
     }

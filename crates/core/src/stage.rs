@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! Awaiting ──own fence──▶ Live ──connection lost──▶ Parked
-//!                          └─────newer fence──▶ Passed ◀──┘        any ──end──▶ Over
+//!                          └─────newer fence──▶ Passed ◀──┘        any but Passed ──end──▶ Over ──newer fence──▶ Passed
 //! ```
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -75,10 +75,10 @@ impl Stage {
         if self == Self::Awaiting { Self::Live } else { self }
     }
 
-    /// The stage after a newer session's fence came by.
+    /// The stage after a newer session's fence came by: also one that ended has nothing to say of what comes next.
     #[must_use]
     pub fn after_newer_fence(self) -> Self {
-        if self == Self::Over { self } else { Self::Passed }
+        Self::Passed
     }
 
     /// The stage after the connection was lost, for a session that may be resumed.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use heliograph_bus::{BusError, Claim, Destination, Estate, Parcel, Place, Sent, TakeOver, Visit};
+use heliograph_bus::{BusError, Claim, Destination, Estate, Place, Sent, TakeOver, Visit};
 use heliograph_core::authority::Standing;
 use heliograph_core::close::CloseCode;
 use heliograph_core::limits;
@@ -506,6 +506,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while turn.frames.len() < full
             && let Some(next) = mail.pop_front()
         {
+            let next = match next {
+                Mail::FormerReceipt(epoch, _) if !self.handle.accepts(epoch) => continue,
+                Mail::FormerReceipt(_, receipt) => Mail::Receipt(receipt),
+                next => next,
+            };
             let Step { effect, outcome } = self.session.on_mail(next, &self.gateway.authority, now);
             match effect {
                 Effect::Send(message) => {
@@ -676,7 +681,9 @@ fn admit(
     claim: &Claim,
     dialect: Dialect,
 ) -> Arc<Handle> {
-    let elsewhere = claim.previous.as_ref().is_some_and(|previous| previous.gateway != gateway.id);
+    // Presence may not know of an older session: its node stood still so long that it was given up. Only one that is
+    // here needs no fence.
+    let elsewhere = claim.previous.as_ref().is_none_or(|previous| previous.gateway != gateway.id);
     let stage = if elsewhere { Stage::Awaiting } else { Stage::Live };
     let handle = Arc::new(Handle::new(peer, claim.epoch, dialect, stage));
     if claim.previous.as_ref().is_some_and(|previous| previous.place.is_some()) {
@@ -704,13 +711,12 @@ async fn subscribe(gateway: &Gateway, handle: &Handle) -> Result<(), BusError> {
     let bus = &gateway.link.bus;
     let (mesh, peer) = (&handle.peer.mesh, &handle.peer.id);
     let mine = Destination::Peer(mesh.clone(), peer.clone());
-    let (news, mail) =
-        tokio::join!(bus.subscribe(Destination::Mesh(mesh.clone())), bus.subscribe(mine.clone()));
+    let (news, mail) = tokio::join!(bus.subscribe(Destination::Mesh(mesh.clone())), bus.subscribe(mine));
     news.and(mail)?;
     if handle.stage.get() != Stage::Awaiting {
         return Ok(());
     }
-    match bus.send(mine, Parcel::Superseded { by: handle.epoch }) {
+    match gateway.fence(handle) {
         Sent::Queued | Sent::Offline => Ok(()),
         Sent::Full | Sent::Down => Err(BusError::Unavailable("the bus takes nothing now".to_owned())),
     }

@@ -34,6 +34,7 @@ pub(crate) struct Handle {
     pub(crate) epoch: Epoch,
     pub(crate) dialect: Dialect,
     pub(crate) since_unix_ms: u64,
+    pub(crate) opened: Instant,
     pub(crate) outbox: Outbox,
     pub(crate) stage: AtomicStage,
     /// The first session in the chain of resumptions that led here: receipts for any since then are for this one.
@@ -61,6 +62,7 @@ impl Handle {
             epoch,
             dialect,
             since_unix_ms: unix_millis(),
+            opened: Instant::now(),
             outbox: Outbox::default(),
             stage: AtomicStage::new(stage),
             first_epoch: AtomicU64::new(epoch.0),
@@ -218,6 +220,11 @@ impl Space {
         let mut former = lock(&self.former);
         let there = former.get(&handle.peer.id).is_some_and(|present| present.epoch == handle.epoch);
         there && former.remove(&handle.peer.id).is_some()
+    }
+
+    /// Whether no newer session of the peer is here.
+    pub(crate) fn is_newest(&self, handle: &Handle) -> bool {
+        self.session(handle.peer.id.as_str()).is_none_or(|present| present.epoch <= handle.epoch)
     }
 
     /// Whether the session is among the newest or the former ones.

@@ -142,6 +142,11 @@ impl Outbox {
         self.lock().door = Door::Held;
     }
 
+    /// Whether the owner may not have its mail yet.
+    pub(crate) fn is_held(&self) -> bool {
+        self.lock().door == Door::Held
+    }
+
     /// Gives the owner its mail.
     pub(crate) fn release(&self) {
         self.lock().open();

@@ -20,9 +20,9 @@ const LONGEST_TRANSIT: Duration = Duration::from_mins(1);
 /// Which way a message went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Relayed {
-    /// Into a queue of this node.
+    /// Into the queue of a client that is here.
     Here,
-    /// To another node.
+    /// To another node, or where it may have to go there.
     Away,
 }
 
@@ -36,7 +36,12 @@ impl Gateway {
     ) -> Result<Relayed, Undeliverable> {
         if let Some(handle) = space.session(target) {
             match handle.stage.get().way() {
-                Way::Here => return self.deliver(&handle, signal).map(|()| Relayed::Here),
+                Way::Here => {
+                    // What waits for a client that is away may be handed to another node with it.
+                    let stays = !handle.is_parked() && !handle.outbox.is_held();
+                    let way = if stays { Relayed::Here } else { Relayed::Away };
+                    return self.deliver(&handle, signal).map(|()| way);
+                }
                 Way::None => return Err(Undeliverable::Unavailable),
                 Way::Bus => {}
             }
@@ -90,11 +95,22 @@ impl Gateway {
             self.link.bus.send(destination, Parcel::Receipt { epoch: signal.from_epoch, receipt });
     }
 
+    /// Says in the peer's channel that what comes from now on is for this session.
+    pub(crate) fn fence(&self, handle: &Handle) -> Sent {
+        let mine = Destination::Peer(handle.peer.mesh.clone(), handle.peer.id.clone());
+        self.link.bus.send(mine, Parcel::Superseded { by: handle.epoch })
+    }
+
     /// Puts a receipt into its sender's queue; a session of the sender that began anew knows nothing of the message.
     fn receive(&self, handle: &Handle, epoch: Epoch, receipt: Receipt) {
-        if handle.accepts(epoch) {
-            let _sender_gone = handle.outbox.push(Mail::Receipt(receipt), &self.config.limits);
-        }
+        let mail = if handle.accepts(epoch) {
+            Mail::Receipt(receipt)
+        } else if handle.outbox.is_held() {
+            Mail::FormerReceipt(epoch, receipt) // its client has not said yet whether it goes on for that one
+        } else {
+            return;
+        };
+        let _sender_gone = handle.outbox.push(mail, &self.config.limits);
     }
 
     /// Tells the members of a mesh that want to know, and administrators.

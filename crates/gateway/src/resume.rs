@@ -160,16 +160,18 @@ impl Gateway {
         let peer = &handle.peer;
         let _in_order = self.turnstile(&peer.id).await;
         let space = self.directory.space(&peer.mesh);
-        space.remove_former(handle);
-        let nobody_here = space.remove(handle);
         if handle.stage.get() != Stage::Passed
             && let Err(error) = self.link.presence.release(&peer.mesh, &peer.id, handle.epoch).await
         {
             tracing::warn!(%error, "a session's presence is released later");
         }
-        if nobody_here {
+        // It stays in the directory as long as messages for it arrive: to say that it is over, or to leave them to the
+        // newer session, whichever it is.
+        if space.is_newest(handle) {
             self.link.bus.unsubscribe(&Destination::Peer(peer.mesh.clone(), peer.id.clone())).await;
         }
+        space.remove_former(handle);
+        space.remove(handle);
         self.presence_changed();
     }
 
@@ -290,7 +292,7 @@ fn into_signal(mail: Mail) -> Option<Signal> {
 fn into_due(mail: Mail) -> Option<Due> {
     match mail {
         Mail::Signal(signal) => Some(Due::Signal(into_remote(signal))),
-        Mail::Receipt(receipt) => Some(Due::Receipt(receipt)),
+        Mail::Receipt(receipt) | Mail::FormerReceipt(_, receipt) => Some(Due::Receipt(receipt)),
         _ => None,
     }
 }

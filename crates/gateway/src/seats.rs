@@ -40,7 +40,8 @@ async fn say_again(gateway: &Gateway) -> Result<(), BusError> {
     let mut moved = 0_usize;
     for (handle, outcome) in handles.iter().zip(outcomes) {
         match outcome {
-            Reseated::Kept => {}
+            // An older session may have been put back before this one displaced it again, and not know yet.
+            Reseated::Kept => drop(gateway.fence(handle)),
             Reseated::Superseded(_) => gateway.pass(handle),
             Reseated::Moved(placement) => {
                 moved += 1;

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use heliograph_bus::{Destination, Parcel};
 use heliograph_core::close::CloseCode;
 use heliograph_core::message::Undeliverable;
 use heliograph_core::session::Mail;
 use heliograph_core::stage::Stage;
 
 use crate::directory::{Handle, Space};
-use crate::gateway::{Gateway, unix_millis};
+use crate::gateway::Gateway;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a write may stand still when the lease has run out, in nanoseconds.
@@ -79,13 +78,12 @@ fn fence_again(gateway: &Gateway, handle: &Handle) {
     if handle.stage.get() != Stage::Awaiting {
         return;
     }
-    let age = Duration::from_millis(unix_millis().saturating_sub(handle.since_unix_ms));
+    let age = handle.opened.elapsed();
     if age > FENCE_GIVEN_UP {
         tracing::warn!(peer = %handle.peer.id, "a takeover was not confirmed by the bus");
         handle.stage.change(Stage::after_own_fence);
     } else if age > FENCE_AGAIN {
-        let mine = Destination::Peer(handle.peer.mesh.clone(), handle.peer.id.clone());
-        let _again_later = gateway.link.bus.send(mine, Parcel::Superseded { by: handle.epoch });
+        gateway.fence(handle);
     }
 }
 

@@ -11,9 +11,10 @@ use tokio::sync::Barrier;
 use crate::TestServer;
 
 /// Limits of a single address off: here all clients have one.
-pub(crate) const NO_LIMITS: [(&str, &str); 4] = [
+pub(crate) const NO_LIMITS: [(&str, &str); 5] = [
     ("SIGNING_SECRET", SECRET),
     ("MAX_UPGRADES_PER_SECOND", "0"),
+    ("MAX_OPENING", "0"),
     ("MAX_SOCKETS_PER_ADDRESS", "0"),
     ("REGISTER_DEADLINE", "60s"),
 ];
