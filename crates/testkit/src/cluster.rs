@@ -194,7 +194,7 @@ impl Cluster {
             .env("HELIOGRAPH_SIGNING_SECRET", SECRET)
             .env("HELIOGRAPH_BOOTSTRAP_ADMIN_KEY", ADMIN_KEY)
             .env("HELIOGRAPH_DRAIN_WINDOW", "5s")
-            .env("HELIOGRAPH_LOG", std::env::var("HELIOGRAPH_TEST_LOG").unwrap_or("info".to_owned()))
+            .env("HELIOGRAPH_LOG", log_filter())
             .env("HELIOGRAPH_LOG_FORMAT", "json");
         if let Some(file) = keys_file {
             program = program.env("HELIOGRAPH_API_KEYS_FILE", file);
@@ -214,6 +214,12 @@ impl Cluster {
 
 fn folder() -> Folder {
     Folder::new("cluster").unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// What nodes log: what `HELIOGRAPH_TEST_LOG` says, and where they serve, which is read from there.
+fn log_filter() -> String {
+    let chosen = std::env::var("HELIOGRAPH_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
+    format!("{chosen},heliograph_server::lifecycle=info")
 }
 
 /// The node's program. Cargo builds it for the tests of this package, and puts it beside the folder of their programs.

@@ -15,7 +15,7 @@ use crate::access::Access;
 const SHOWN: usize = 100;
 
 /// How long a start may take: whoever has thousands of keys to bring into the database needs some time for it.
-const STARTED_WITHIN: Duration = Duration::from_secs(120);
+const STARTED_WITHIN: Duration = Duration::from_mins(2);
 
 /// What stands between a node and its servers.
 #[derive(Debug, Default)]

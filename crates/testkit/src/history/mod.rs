@@ -1,5 +1,5 @@
 //! Did the service keep its promises while things broke? Clients record what they sent, got and were told, and
-//! [`check`] looks for anything that DESIGN G1-G9 rules out: delivered twice, out of order, to the wrong peer, from the
+//! [`check()`] looks for anything that DESIGN G1-G9 rules out: delivered twice, out of order, to the wrong peer, from the
 //! wrong sender, damaged, never sent, or lost without a word; two live sessions of one peer; pairs introduced twice or
 //! never.
 //!

@@ -27,24 +27,24 @@ pub(crate) async fn join(node: &Node, number: usize) -> (MeshClient, Vec<String>
 async fn ghosts_of_a_killed_node_are_gone_in_time_and_told_once() {
     let _alone = alone().await;
     let cluster = plan(GHOSTS + 2).start().await;
-    let (dies, lives) = (cluster.node(0), cluster.node(1));
-    let (mut witness, _) = join(lives, WITNESS).await;
+    let (killed, other) = (cluster.node(0), cluster.node(1));
+    let (mut witness, _) = join(other, WITNESS).await;
     let mut ghosts = vec![];
     for number in 0..GHOSTS {
-        ghosts.push(join(dies, number).await.0);
+        ghosts.push(join(killed, number).await.0);
     }
     let mut news = News::default();
     news.read_until(&mut witness, |news| (0..GHOSTS).all(|ghost| news.of(ghost) == ["peer_joined"])).await;
 
-    dies.kill();
-    let died = Instant::now();
+    killed.kill();
+    let since = Instant::now();
     // One of them comes back at once: it is no ghost when the others are found to be some.
     let (_back, _) = join(cluster.node(2), 0).await;
     news.read_until(&mut witness, |news| {
         (1..GHOSTS).all(|ghost| news.of(ghost).last() == Some(&"peer_left")) && news.of(0).len() >= 3
     })
     .await;
-    let taken = died.elapsed();
+    let taken = since.elapsed();
     assert!(taken <= GONE_WITHIN, "after {taken:?}");
 
     let (_newcomer, list) = join(cluster.node(2), NEWCOMER).await;

@@ -73,6 +73,8 @@ impl Mesh {
     async fn settle(&mut self, node: &Node, residents: impl IntoIterator<Item = usize>) {
         for resident in residents {
             let arrival = arrive((**node).clone(), resident, None).await;
+            // Whoever came just before may have been shown its ghost.
+            self.forget([resident]);
             self.0.insert(resident, arrival);
         }
     }

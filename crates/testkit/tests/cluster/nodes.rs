@@ -84,7 +84,6 @@ async fn clients_drop_and_come_back_to_any_node() {
     assert_eq!((summary.fresh, summary.lost, summary.gone), (0, 0, 0), "{summary:?}");
 }
 
-/// Not used by every test here, yet what all of them rely on: a node is known by its name.
 #[tokio::test]
 async fn nodes_have_names_of_their_own() {
     let _alone = crate::scene::alone().await;

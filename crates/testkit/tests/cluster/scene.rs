@@ -98,14 +98,16 @@ impl Scene {
     }
 }
 
-/// Waits until messages are written on each of these nodes that came by the bus, so from another node.
+/// Waits until messages are written on each of these nodes that has clients, and they came by the bus: from another node.
 pub(crate) async fn flows<'a>(nodes: impl IntoIterator<Item = &'a Node>) {
+    const SESSIONS: &str = r#"heliograph_sessions{dialect="mesh"}"#;
     const BY_BUS: &str = r#"heliograph_relay_seconds_count{path="bus"}"#;
     let access = access(nodes);
     let start = access.metric_of_each(BY_BUS).await;
     eventually("messages flow", async || {
-        let now = access.metric_of_each(BY_BUS).await;
-        now.iter().zip(&start).all(|(now, start)| *now >= start + 5).then_some(())
+        let (sessions, now) = (access.metric_of_each(SESSIONS).await, access.metric_of_each(BY_BUS).await);
+        let mut nodes = sessions.iter().zip(now.iter().zip(&start));
+        nodes.all(|(sessions, (now, start))| *sessions == 0 || *now >= start + 5).then_some(())
     })
     .await;
 }

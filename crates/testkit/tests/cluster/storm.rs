@@ -25,7 +25,7 @@ const MAX_RESIDENT: i64 = 512 * 1024 * 1024;
 /// How long a client waits at least before it tries again: as long as the service asks for at least.
 const PAUSE: Duration = Duration::from_secs(1);
 /// For the first to the last client of a storm.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A client that has a session.
 struct Member {
