@@ -5,11 +5,6 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a panic is how tests and their helpers fail")]
 #![expect(clippy::print_stdout, reason = "what happened is worth a line beside a failure")]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "what was measured, for whoever runs them with --nocapture"
-)]
 
 mod costs;
 mod drain;
