@@ -161,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut connection = Self { socket, session, handle, space, gateway, unwritten };
         connection.schedule();
         if let Err(error) = opened {
-            connection.end_session();
+            connection.gateway.session_ended(dialect);
             connection.leave().await;
             return Err((connection.socket, error));
         }
@@ -625,7 +625,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             End::Lost => (None, 1006),
             End::Stalled => (None, CloseCode::SlowConsumer.code()),
         };
-        self.end_session();
         self.gateway.metrics.closed(on_wire);
         tracing::debug!(peer = %self.handle.peer.id, ?end, "session ended");
         let passed = self.handle.stage.get() == Stage::Passed;
@@ -633,6 +632,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut socket = if resumable && (passed || end.may_be_resumed()) && self.gateway.may_park() {
             self.park().await
         } else {
+            self.gateway.session_ended(self.handle.dialect);
             self.leave().await;
             self.socket
         };
@@ -644,16 +644,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// The socket is as good as closed.
-    fn end_session(&mut self) {
-        self.gateway.live.fetch_sub(1, Ordering::Relaxed);
-        self.gateway.metrics.sessions.with_label_values(&[self.handle.dialect.as_str()]).dec();
-    }
-
     /// Keeps the session for its client to come back.
     async fn park(self: Box<Self>) -> WebSocketStream<S> {
         let Self { socket, session, handle, gateway, unwritten, .. } = *self;
         gateway.park(&handle, session.into_remains(), unwritten);
+        // Not before: a node that drains would believe for a moment that nobody is left, and give up what is.
+        gateway.session_ended(handle.dialect);
         let peer = &handle.peer;
         if let Err(error) = gateway.link.presence.hide(&peer.mesh, &peer.id, handle.epoch).await {
             tracing::debug!(%error, "a session whose client is away is still listed");
@@ -670,6 +666,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.gateway.tell_sender(&signal, &self.handle.peer.id, Some(Undeliverable::Unavailable));
         }
         self.gateway.depart(&self.handle).await;
+    }
+}
+
+impl Gateway {
+    /// The socket of a session is as good as closed.
+    fn session_ended(&self, dialect: Dialect) {
+        // Whoever sees that it ended sees also that it was parked.
+        self.live.fetch_sub(1, Ordering::Release);
+        self.metrics.sessions.with_label_values(&[dialect.as_str()]).dec();
     }
 }
 

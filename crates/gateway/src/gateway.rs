@@ -178,7 +178,7 @@ impl Gateway {
 
     /// Sessions that are open now.
     pub fn sessions(&self) -> u64 {
-        self.live.load(Ordering::Relaxed)
+        self.live.load(Ordering::Acquire)
     }
 
     /// The pairing version that is applied here.

@@ -1,6 +1,7 @@
 //! The actor over pipes in memory, with the clock stopped: deadlines are exact and take no time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -70,9 +71,13 @@ impl World {
     }
 
     async fn join(&self, name: &str, pipe_bytes: usize) -> Client {
+        self.join_with(name, pipe_bytes, "null").await
+    }
+
+    async fn join_with(&self, name: &str, pipe_bytes: usize, payload: &str) -> Client {
         let (mut client, connection) = self.connect(name, pipe_bytes).await;
         tokio::spawn(connection.run());
-        let register = format!(r#"{{"type":"register","peer_id":"{name}","payload":null}}"#);
+        let register = format!(r#"{{"type":"register","peer_id":"{name}","payload":{payload}}}"#);
         client.send(Message::text(register)).await.unwrap();
         assert!(next_text(&mut client).await.contains("peer_list"));
         client
@@ -110,4 +115,27 @@ async fn a_large_list_is_written_whole_and_in_order() {
     let list = next_text(&mut client).await;
     assert!(list.len() > 12_000 && list.contains("-name-0\"") && list.ends_with("]}}"), "{}", list.len());
     assert!(next_text(&mut client).await.contains("pong"));
+}
+
+/// A drain waits until there is neither; in between lay a moment in which it gave up what a session had just left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_loses_its_connection_is_live_or_parked_at_every_moment() {
+    const RESUMES: &str = r#"{"version":1,"capabilities":["resume"]}"#;
+    let world = World::new(Limits::default());
+    for parked_before in 0..1_000 {
+        let client = world.join_with(&format!("peer-{parked_before}"), 4096, RESUMES).await;
+        let gateway = Arc::clone(&world.gateway);
+        let watch = std::thread::spawn(move || {
+            loop {
+                let live = gateway.sessions();
+                let parked = gateway.parked.load(Ordering::Acquire);
+                assert!(live + parked > parked_before, "neither, after {parked_before} others");
+                if live == 0 {
+                    return;
+                }
+            }
+        });
+        drop(client);
+        tokio::task::spawn_blocking(move || watch.join()).await.unwrap().unwrap();
+    }
 }
