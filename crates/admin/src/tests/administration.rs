@@ -203,8 +203,8 @@ async fn nodes_and_their_leases() {
     assert_eq!(
         list["gateways"],
         json!([
-            {"id": "gw-self", "version": 1, "sessions": 4, "lease": "current", "draining": false, "self": true},
-            {"id": "gw-z", "version": 2, "sessions": null, "lease": "current", "draining": null, "self": false},
+            {"id": "gw-self", "version": 1, "program": null, "sessions": 4, "lease": "current", "draining": false, "self": true},
+            {"id": "gw-z", "version": 2, "program": null, "sessions": null, "lease": "current", "draining": null, "self": false},
         ])
     );
     let list = world.get("/api/gateways", key(OTHER_ADMIN)).await.ok();
