@@ -23,6 +23,7 @@ pub(super) const ADMIN_CALLS: [(&str, &str); 18] = [
     ("GET", "/api/audit/verify"),
     ("GET", "/api/gateways"),
     ("POST", "/api/gateways/{id}/drain"),
+    ("DELETE", "/api/gateways/{id}/drain"),
     ("GET", "/api/events"),
 ];
 
