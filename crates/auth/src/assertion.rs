@@ -5,62 +5,29 @@
 //! only found when the library verifies with it: its interface has no other entrance for public keys. Such a
 //! key passes as text and then verifies nothing, so whoever enrols should show an assertion with it at once.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use heliograph_core::id::{MeshName, PeerId};
-use heliograph_core::limits::{MAX_CREDENTIAL_BYTES, TOKEN_LEEWAY_SECONDS};
+use heliograph_core::limits::TOKEN_LEEWAY_SECONDS;
 
+use crate::jwk;
 use crate::jws::{Audience, Jws};
 use crate::token::{Algorithm, TokenError, check_times, mesh_or_default};
 use crate::{SERVICE, check_name};
 
+pub use crate::jwk::JwkError;
+
 /// How far ahead the `exp` of an assertion may lie, in seconds: so long a `jti` has to be remembered.
 pub const MAX_ASSERTION_SECONDS: u64 = 300;
 
-/// Members of private and secret keys (RFC 7518 section 6, RFC 8037 section 2).
-const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 const COORDINATE_BYTES: usize = 32;
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-/// Everyone's exponent is 65537; larger ones only slow the server down.
-const MAX_RSA_EXPONENT_BYTES: usize = 4;
-
-/// Why a text is not a public key that a device may enrol with. No variant holds any part of the key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JwkError {
-    /// Longer than any key that is supported.
-    #[error("the key is too long")]
-    TooLong,
-    /// Not a JSON object.
-    #[error("the key is not a JSON object")]
-    NotAnObject,
-    /// A private key was sent.
-    #[error("the key holds the private member `{0}`: send only the public half, and make a new key")]
-    Private(&'static str),
-    /// A member is absent, not a text, or not base64url without padding.
-    #[error("the key's member `{0}` is missing or not base64url text")]
-    BadMember(&'static str),
-    /// Another type of key, curve or algorithm.
-    #[error("the key must be EC P-256 (ES256), OKP Ed25519 (EdDSA) or RSA (RS256)")]
-    Unsupported,
-    /// The key is not one for signatures.
-    #[error("the key is not meant for signatures")]
-    NotForSignatures,
-    /// A coordinate has the wrong length.
-    #[error("the key's member `{0}` has the wrong length")]
-    WrongLength(&'static str),
-    /// The modulus is too small or too large, or even; the exponent is 1, even or very large.
-    #[error("an RSA key must have 2048 to 8192 bits and a small odd exponent of at least 3")]
-    BadRsa,
-}
 
 /// The public key of a device.
 #[derive(Clone, PartialEq, Eq)]
@@ -77,24 +44,9 @@ enum Key {
 impl PublicKeyJwk {
     /// Reads a JWK (RFC 7517) from its text.
     pub fn parse(text: &str) -> Result<Self, JwkError> {
-        if text.len() > MAX_CREDENTIAL_BYTES {
-            return Err(JwkError::TooLong);
-        }
-        // Not into a `Value`: a string under serde_json's name for raw values is parsed once more by it, each time
-        // with a fresh bound on depth, and a few kilobytes of such strings overflow the stack.
-        let raw: BTreeMap<String, Box<RawValue>> =
-            serde_json::from_str(text).map_err(|_| JwkError::NotAnObject)?;
-        let members: Map<String, Value> = raw.into_iter().map(|(name, raw)| (name, flat(&raw))).collect();
-        Self::from_members(&members)
-    }
-
-    fn from_members(members: &Map<String, Value>) -> Result<Self, JwkError> {
-        // First of all: whatever else is wrong, a sender of a private key has to hear it.
-        if let Some(private) = PRIVATE_MEMBERS.into_iter().find(|name| members.contains_key(*name)) {
-            return Err(JwkError::Private(private));
-        }
-        let key = Self(Key::read(members)?);
-        check_intent(members, key.algorithm())?;
+        let members = jwk::public_members(text)?;
+        let key = Self(Key::read(&members)?);
+        check_intent(&members, key.algorithm())?;
         Ok(key)
     }
 
@@ -171,50 +123,17 @@ impl Key {
                 Ok(Self::P256 { x: coordinate(members, "x")?, y: coordinate(members, "y")? })
             }
             (Some("OKP"), Some("Ed25519")) => Ok(Self::Ed25519 { x: coordinate(members, "x")? }),
-            (Some("RSA"), None) => Self::rsa(bytes(members, "n")?, bytes(members, "e")?),
+            (Some("RSA"), None) => {
+                let (n, e) = jwk::rsa(members)?;
+                Ok(Self::Rsa { n, e })
+            }
             _ => Err(JwkError::Unsupported),
         }
     }
-
-    fn rsa(n: Vec<u8>, e: Vec<u8>) -> Result<Self, JwkError> {
-        // Without leading zeros (RFC 7518 section 2), or one key would have several thumbprints.
-        let minimal = |bytes: &[u8]| bytes.first().is_some_and(|first| *first != 0);
-        let odd = |bytes: &[u8]| bytes.last().is_some_and(|last| last & 1 == 1);
-        let good = minimal(&n)
-            && minimal(&e)
-            && odd(&n)
-            && odd(&e)
-            && RSA_BITS.contains(&bits(&n))
-            && e.len() <= MAX_RSA_EXPONENT_BYTES
-            && e != [1]; // everything is its own signature
-        if good { Ok(Self::Rsa { n, e }) } else { Err(JwkError::BadRsa) }
-    }
-}
-
-/// A string or a list of strings; anything else is of no use in a JWK and becomes null.
-fn flat(raw: &RawValue) -> Value {
-    let text = raw.get();
-    serde_json::from_str::<String>(text)
-        .map(Value::from)
-        .or_else(|_| serde_json::from_str::<Vec<String>>(text).map(Value::from))
-        .unwrap_or(Value::Null)
-}
-
-/// Bits of a number without leading zero bytes.
-fn bits(number: &[u8]) -> usize {
-    number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
 
 fn coordinate(members: &Map<String, Value>, name: &'static str) -> Result<[u8; COORDINATE_BYTES], JwkError> {
-    bytes(members, name)?.try_into().map_err(|_| JwkError::WrongLength(name))
-}
-
-fn bytes(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, JwkError> {
-    let text = members.get(name).and_then(Value::as_str).ok_or(JwkError::BadMember(name))?;
-    if text.len() > MAX_CREDENTIAL_BYTES {
-        return Err(JwkError::TooLong);
-    }
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| JwkError::BadMember(name))
+    jwk::bytes(members, name)?.try_into().map_err(|_| JwkError::WrongLength(name))
 }
 
 /// What the JWK says of its own use, where it does, must fit (RFC 7517 sections 4.2 to 4.4).

@@ -7,6 +7,7 @@
 //! - [`token`]: session tokens (JWT), the keys that sign them and their rotation.
 //! - [`secret`]: secrets as a type, their keyed hashes, and generators of keys, tokens, codes and ids.
 //! - [`assertion`]: devices that enrolled with a public key, and the JWTs by which they prove it.
+//! - [`room_key`]: members of rooms that name themselves by a public key, and how they prove that it is theirs.
 //! - [`turn`]: credentials for TURN servers.
 //! - [`keyfile`]: the original's `api_keys.json`.
 //!
@@ -16,9 +17,11 @@
 use heliograph_core::id::{InvalidName, MeshName};
 
 pub mod assertion;
+mod jwk;
 mod jws;
 mod key;
 pub mod keyfile;
+pub mod room_key;
 pub mod secret;
 #[cfg(test)]
 mod testing;

@@ -2,6 +2,7 @@ use jsonwebtoken::EncodingKey;
 use proptest::prelude::*;
 
 use super::*;
+use crate::jwk::{PRIVATE_MEMBERS, bits};
 use crate::testing::{NOW, ed25519_pem, forge, p256_pem, private, unsigned};
 use crate::token::SigningKey;
 
