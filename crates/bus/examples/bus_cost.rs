@@ -93,6 +93,7 @@ impl Sender {
             receipt: false,
             accepted_unix_us: u64::try_from(due.as_micros()).unwrap(),
             trace: None,
+            behind: None,
         };
         let sent = self.from.link().bus.send(to, Parcel::Signal(signal));
         self.sent += u64::from(sent == Sent::Queued);

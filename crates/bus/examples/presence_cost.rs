@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use heliograph_bus::redis::{Options, connect};
 use heliograph_bus::testing::{peer, visit};
 use heliograph_bus::{Place, Presence};
-use heliograph_core::id::{GatewayId, MeshName};
+use heliograph_core::id::{GatewayId, SpaceName};
 use heliograph_sandbox::Redis;
 use prometheus::Registry;
 
@@ -33,7 +33,7 @@ async fn main() {
         let run = run(&presence, SESSIONS, at_once);
         measure(&format!("claim, place, release; {at_once} at once"), SESSIONS, run).await;
     }
-    let mesh = MeshName::parse("large").unwrap();
+    let mesh = SpaceName::parse("large").unwrap();
     let mut last = None;
     for i in 0..MEMBERS {
         last = Some((i, come(&*presence, &mesh, i).await));
@@ -55,7 +55,7 @@ async fn run(presence: &Arc<dyn Presence>, sessions: u32, at_once: u32) {
         let presence = Arc::clone(presence);
         tasks.spawn(async move {
             // Small meshes: the length of lists is measured apart.
-            let mesh = MeshName::parse(&format!("mesh-{task}")).unwrap();
+            let mesh = SpaceName::parse(&format!("mesh-{task}")).unwrap();
             for i in 0..sessions / at_once {
                 let epoch = come(&*presence, &mesh, i).await;
                 presence.release(&mesh, &peer(&format!("agent-{i}")), epoch).await.unwrap();
@@ -65,7 +65,7 @@ async fn run(presence: &Arc<dyn Presence>, sessions: u32, at_once: u32) {
     tasks.join_all().await;
 }
 
-async fn come(presence: &dyn Presence, mesh: &MeshName, i: u32) -> heliograph_core::id::Epoch {
+async fn come(presence: &dyn Presence, mesh: &SpaceName, i: u32) -> heliograph_core::id::Epoch {
     let name = peer(&format!("agent-{i}"));
     let epoch = presence.claim(mesh, &name, visit()).await.unwrap().epoch;
     presence.place(mesh, &name, epoch, Place::New).await.unwrap();

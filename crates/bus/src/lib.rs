@@ -1,8 +1,9 @@
 //! What nodes tell one another: three small seams and their implementations.
 //!
-//! - [`Bus`] carries parcels to the node that holds a peer, to all nodes that hold members of a mesh, and to one node.
+//! - [`Bus`] carries parcels to the node that holds a peer, to all nodes that hold members of a space (a mesh, or a room
+//!   of one), and to one node.
 //! - [`Presence`] says which session of a peer is the live one, keeps the order in which peers registered, and tells
-//!   the nodes of a mesh who came and went.
+//!   the nodes of a space who came and went.
 //! - [`Budget`] counts what is limited across nodes.
 //!
 //! [`local`] serves the nodes of one process, `redis` those of a cluster. To add a bus: implement the traits and pass
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId, Version};
+use heliograph_core::id::{Epoch, GatewayId, PeerId, SpaceName, Version};
 use heliograph_core::message::{Capabilities, Kind, Member, Receipt, TraceContext};
 use tokio::sync::watch;
 
@@ -48,6 +49,8 @@ pub struct RemoteSignal {
     pub accepted_unix_us: u64,
     /// Set when the message is traced.
     pub trace: Option<TraceContext>,
+    /// In a room of paired peers: the peer of the mesh by whose right the sender is there.
+    pub behind: Option<PeerId>,
 }
 
 /// What a bus remembers of a message until it knows that somebody received it.
@@ -64,8 +67,8 @@ pub struct Witness {
 /// A session comes back and asks for what its former self left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakeOver {
-    /// The mesh.
-    pub mesh: MeshName,
+    /// The space.
+    pub space: SpaceName,
     /// The peer.
     pub peer: PeerId,
     /// The new session.
@@ -120,8 +123,8 @@ pub struct Estate {
 /// The answer to a [`TakeOver`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandOver {
-    /// The mesh.
-    pub mesh: MeshName,
+    /// The space.
+    pub space: SpaceName,
     /// The peer.
     pub peer: PeerId,
     /// The session that asked.
@@ -135,6 +138,8 @@ pub struct HandOver {
 pub enum Parcel {
     /// For the session of a peer.
     Signal(RemoteSignal),
+    /// For all members of a room but the sender, who are on the receiving node.
+    Broadcast(RemoteSignal),
     /// For the session that sent a message: what became of it.
     Receipt {
         /// Which session.
@@ -148,13 +153,13 @@ pub enum Parcel {
         /// The newer one.
         by: Epoch,
     },
-    /// News for all members of a mesh: a peer took its place.
+    /// News for all members of a space: a peer took its place.
     Joined(Member),
-    /// News for all members of a mesh: a peer gave up its place.
+    /// News for all members of a space: a peer gave up its place.
     Left {
         /// The peer, and the place that it had.
         member: Member,
-        /// When, in the mesh's order of places: whoever has a later place never saw the peer there.
+        /// When, in the space's order of places: whoever has a later place never saw the peer there.
         at: u64,
     },
     /// For a node: hand over what a session left.
@@ -172,9 +177,9 @@ pub enum Parcel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Destination {
     /// To the node that holds the live session of a peer.
-    Peer(MeshName, PeerId),
-    /// To every node that holds members of a mesh.
-    Mesh(MeshName),
+    Peer(SpaceName, PeerId),
+    /// To every node that holds members of a space.
+    Space(SpaceName),
     /// To one node. Every node receives its own from the start.
     Gateway(GatewayId),
 }
@@ -235,6 +240,9 @@ pub enum BusError {
     /// A newer session of the peer exists.
     #[error("superseded by a newer session")]
     Superseded,
+    /// The space has as many members as it may have.
+    #[error("the room is full")]
+    Full,
 }
 
 /// What a session says of itself for administrators.
@@ -244,6 +252,8 @@ pub struct Visit {
     pub since_unix_ms: u64,
     /// What its client speaks, as in the `dialect` label of metrics.
     pub dialect: Cow<'static, str>,
+    /// What it shows to the other members of its space: UTF-8.
+    pub profile: Option<Bytes>,
 }
 
 /// The session that a claim took over from.
@@ -280,7 +290,7 @@ pub enum Place {
 /// The answer to taking a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// The place in the mesh's total order of registrations.
+    /// The place in the space's total order of registrations.
     pub place: u64,
     /// With a new place: who came before. Otherwise: everyone else.
     pub members: Vec<Member>,
@@ -302,8 +312,8 @@ pub struct Whereabouts {
 /// A session as its node knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
-    /// The mesh.
-    pub mesh: MeshName,
+    /// The space.
+    pub space: SpaceName,
     /// The peer.
     pub peer: PeerId,
     /// The session's epoch.
@@ -345,7 +355,7 @@ pub struct NodeStatus {
 /// Every call names the epoch, and a call with an older epoch than the claimed one changes nothing: a late
 /// disconnect never removes the newer session (DESIGN G5).
 ///
-/// Whoever comes or goes is told to all nodes that subscribe to the mesh, the caller's own among them, as
+/// Whoever comes or goes is told to all nodes that subscribe to the space, the caller's own among them, as
 /// [`Parcel::Joined`] and [`Parcel::Left`] in one order, the one in which it happened.
 ///
 /// What is kept here are hints; the truth is with the nodes that hold the sockets. After the backend was away or was
@@ -355,26 +365,38 @@ pub struct NodeStatus {
 pub trait Presence: Send + Sync {
     /// Makes a new session of the peer the live one. The place of the former one is inherited and hidden; nobody is
     /// told anything yet.
-    async fn claim(&self, mesh: &MeshName, peer: &PeerId, visit: Visit) -> Result<Claim, BusError>;
+    async fn claim(&self, space: &SpaceName, peer: &PeerId, visit: Visit) -> Result<Claim, BusError> {
+        self.claim_within(space, peer, visit, 0).await
+    }
+    /// As [`Self::claim`], unless the space has `most` sessions already and none of this peer: then
+    /// [`BusError::Full`]. 0: no bound. In a room an inherited place stays listed: its members are no pairs of which
+    /// one has to begin, and who comes meanwhile must not miss one who was there all the time.
+    async fn claim_within(
+        &self,
+        space: &SpaceName,
+        peer: &PeerId,
+        visit: Visit,
+        most: u32,
+    ) -> Result<Claim, BusError>;
     /// Gives the session a place, or looks it up again, and lists it if it was hidden. Of two sessions that take a new place, exactly one finds the
     /// other among the members (DESIGN G9).
     async fn place(
         &self,
-        mesh: &MeshName,
+        space: &SpaceName,
         peer: &PeerId,
         epoch: Epoch,
         place: Place,
     ) -> Result<Placement, BusError>;
     /// Lists the session no more, but keeps its place, and tells nobody: its client is away and may come back.
-    async fn hide(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<(), BusError>;
+    async fn hide(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Result<(), BusError>;
     /// Takes the place away; the session stays. Answers whether there was one.
-    async fn unplace(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError>;
+    async fn unplace(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError>;
     /// Ends the session, and its place. Answers whether it had one. If the backend is away, it is done later.
-    async fn release(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError>;
-    /// How many are listed in the mesh.
-    async fn online(&self, mesh: &MeshName) -> Result<u64, BusError>;
+    async fn release(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError>;
+    /// How many are listed in the space.
+    async fn online(&self, space: &SpaceName) -> Result<u64, BusError>;
     /// Where a peer's live session is.
-    async fn locate(&self, mesh: &MeshName, peer: &PeerId) -> Result<Option<Whereabouts>, BusError>;
+    async fn locate(&self, space: &SpaceName, peer: &PeerId) -> Result<Option<Whereabouts>, BusError>;
     /// Changes when presence may have lost something, and once at the start: then [`Self::reseat`] is due.
     fn upheavals(&self) -> watch::Receiver<u64>;
     /// Says all sessions of this node, none left out; answers what became of each, in the same order.

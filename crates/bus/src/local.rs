@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use foldhash::fast::RandomState;
-use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId};
+use heliograph_core::id::{Epoch, GatewayId, PeerId, SpaceName};
 use heliograph_core::message::Member;
 use tokio::sync::watch;
 
@@ -26,18 +27,18 @@ const MAX_WAITING: usize = 65_536;
 pub struct Hub {
     nodes: Mutex<Map<GatewayId, Weak<Node>>>,
     subscribers: Mutex<Map<Destination, Vec<GatewayId>>>,
-    meshes: Mutex<Meshes>,
+    spaces: Mutex<Spaces>,
 }
 
 #[derive(Default)]
-struct Meshes {
+struct Spaces {
     last_epoch: u64,
     last_place: u64,
-    by_name: Map<MeshName, Mesh>,
+    by_name: Map<SpaceName, Members>,
 }
 
 #[derive(Default)]
-struct Mesh {
+struct Members {
     sessions: Map<PeerId, Chair>,
     /// Whom a list shows, in the order of registration.
     placed: BTreeMap<u64, PeerId>,
@@ -126,7 +127,7 @@ impl Hub {
                 only_one = [id.clone()];
                 &only_one[..]
             }
-            Destination::Peer(..) | Destination::Mesh(_) => {
+            Destination::Peer(..) | Destination::Space(_) => {
                 subscribers.get(destination).map_or(&[][..], Vec::as_slice)
             }
         };
@@ -180,13 +181,13 @@ impl Node {
         }
     }
 
-    /// Changes the meshes, and then tells what `change` says is to be told, in the order of the changes.
-    fn change<T>(&self, mesh: &MeshName, change: impl FnOnce(&mut Meshes, &mut Vec<Parcel>) -> T) -> T {
+    /// Changes the spaces, and then tells what `change` says is to be told, in the order of the changes.
+    fn change<T>(&self, space: &SpaceName, change: impl FnOnce(&mut Spaces, &mut Vec<Parcel>) -> T) -> T {
         let (answer, receivers) = {
-            let mut meshes = lock(&self.hub.meshes);
+            let mut spaces = lock(&self.hub.spaces);
             let mut news = vec![];
-            let answer = change(&mut meshes, &mut news);
-            let destination = Destination::Mesh(mesh.clone());
+            let answer = change(&mut spaces, &mut news);
+            let destination = Destination::Space(space.clone());
             let queue = |parcel: &Parcel| self.hub.queue(None, &destination, parcel);
             (answer, news.iter().flat_map(queue).collect::<Vec<_>>())
         };
@@ -241,67 +242,87 @@ impl Bus for Node {
     }
 }
 
-impl Meshes {
+impl Spaces {
     /// The next number in the order of places.
     fn next(&mut self) -> u64 {
         self.last_place += 1;
         self.last_place
     }
 
-    fn chair(&mut self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Option<&mut Chair> {
-        let chair = self.by_name.get_mut(mesh)?.sessions.get_mut(peer)?;
+    fn chair(&mut self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Option<&mut Chair> {
+        let chair = self.by_name.get_mut(space)?.sessions.get_mut(peer)?;
         (chair.epoch == epoch).then_some(chair)
     }
 
     /// Takes the session's place away and says so; answers whether there was one.
-    fn unplace(&mut self, mesh: &MeshName, peer: &PeerId, epoch: Epoch, news: &mut Vec<Parcel>) -> bool {
-        let Some(place) = self.chair(mesh, peer, epoch).and_then(|chair| chair.place.take()) else {
+    fn unplace(&mut self, space: &SpaceName, peer: &PeerId, epoch: Epoch, news: &mut Vec<Parcel>) -> bool {
+        let Some(place) = self.chair(space, peer, epoch).and_then(|chair| chair.place.take()) else {
             return false;
         };
         let at = self.next();
-        if let Some(mesh) = self.by_name.get_mut(mesh) {
-            mesh.placed.remove(&place);
+        if let Some(space) = self.by_name.get_mut(space) {
+            space.placed.remove(&place);
         }
-        news.push(Parcel::Left { member: Member { peer: peer.clone(), place }, at });
+        news.push(Parcel::Left { member: Member::new(peer.clone(), place), at });
         true
     }
 
     /// Gives the session a new place and says so; answers who was there before.
     fn place(
         &mut self,
-        mesh: &MeshName,
+        space: &SpaceName,
         peer: &PeerId,
         epoch: Epoch,
         news: &mut Vec<Parcel>,
     ) -> Result<Placement, BusError> {
         let place = self.next();
-        let chair = self.chair(mesh, peer, epoch).ok_or(BusError::Superseded)?;
+        let chair = self.chair(space, peer, epoch).ok_or(BusError::Superseded)?;
         chair.place = Some(place);
-        let members = self.others(mesh, place);
-        if let Some(mesh) = self.by_name.get_mut(mesh) {
-            mesh.placed.insert(place, peer.clone());
+        let members = self.others(space, place);
+        if let Some(space) = self.by_name.get_mut(space) {
+            space.placed.insert(place, peer.clone());
         }
-        news.push(Parcel::Joined(Member { peer: peer.clone(), place }));
+        let profile = self.profile(space, peer);
+        news.push(Parcel::Joined(Member { peer: peer.clone(), place, profile }));
         Ok(Placement { place, members })
     }
 
-    fn others(&self, mesh: &MeshName, but: u64) -> Vec<Member> {
-        let placed = self.by_name.get(mesh).map(|mesh| mesh.placed.iter());
+    fn others(&self, space: &SpaceName, but: u64) -> Vec<Member> {
+        let placed = self.by_name.get(space).map(|space| space.placed.iter());
         let others = placed.into_iter().flatten().filter(|&(&place, _)| place != but);
-        others.map(|(&place, peer)| Member { peer: peer.clone(), place }).collect()
+        let member = |(&place, peer): (&u64, &PeerId)| Member {
+            profile: self.profile(space, peer),
+            peer: peer.clone(),
+            place,
+        };
+        others.map(member).collect()
+    }
+
+    /// What the peer's session shows of itself.
+    fn profile(&self, space: &SpaceName, peer: &PeerId) -> Option<Bytes> {
+        self.by_name.get(space)?.sessions.get(peer)?.visit.profile.clone()
     }
 }
 
 #[async_trait]
 impl Presence for Node {
-    async fn claim(&self, mesh: &MeshName, peer: &PeerId, visit: Visit) -> Result<Claim, BusError> {
-        let mut meshes = lock(&self.hub.meshes);
-        meshes.last_epoch += 1;
-        let epoch = Epoch(meshes.last_epoch);
-        let Mesh { sessions, placed } = meshes.by_name.entry(mesh.clone()).or_default();
+    async fn claim_within(
+        &self,
+        space: &SpaceName,
+        peer: &PeerId,
+        visit: Visit,
+        most: u32,
+    ) -> Result<Claim, BusError> {
+        let mut spaces = lock(&self.hub.spaces);
+        spaces.last_epoch += 1;
+        let epoch = Epoch(spaces.last_epoch);
+        let Members { sessions, placed } = spaces.by_name.entry(space.clone()).or_default();
         let older = sessions.remove(peer);
+        if older.is_none() && most > 0 && sessions.len() >= most as usize {
+            return Err(BusError::Full);
+        }
         let place = older.as_ref().and_then(|chair| chair.place);
-        if let Some(place) = place {
+        if let Some(place) = place.filter(|_| !space.is_room()) {
             placed.remove(&place);
         }
         sessions.insert(peer.clone(), Chair { gateway: self.id.clone(), epoch, place, visit });
@@ -315,60 +336,60 @@ impl Presence for Node {
 
     async fn place(
         &self,
-        mesh: &MeshName,
+        space: &SpaceName,
         peer: &PeerId,
         epoch: Epoch,
         place: Place,
     ) -> Result<Placement, BusError> {
-        self.change(mesh, |meshes, news| {
-            let chair = meshes.chair(mesh, peer, epoch).ok_or(BusError::Superseded)?;
+        self.change(space, |spaces, news| {
+            let chair = spaces.chair(space, peer, epoch).ok_or(BusError::Superseded)?;
             if let (Place::Same, Some(place)) = (place, chair.place) {
-                if let Some(mesh) = meshes.by_name.get_mut(mesh) {
-                    mesh.placed.insert(place, peer.clone());
+                if let Some(space) = spaces.by_name.get_mut(space) {
+                    space.placed.insert(place, peer.clone());
                 }
-                return Ok(Placement { place, members: meshes.others(mesh, place) });
+                return Ok(Placement { place, members: spaces.others(space, place) });
             }
-            meshes.unplace(mesh, peer, epoch, news);
-            meshes.place(mesh, peer, epoch, news)
+            spaces.unplace(space, peer, epoch, news);
+            spaces.place(space, peer, epoch, news)
         })
     }
 
-    async fn hide(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<(), BusError> {
-        let mut meshes = lock(&self.hub.meshes);
-        let place = meshes.chair(mesh, peer, epoch).and_then(|chair| chair.place);
-        if let (Some(place), Some(mesh)) = (place, meshes.by_name.get_mut(mesh)) {
-            mesh.placed.remove(&place);
+    async fn hide(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Result<(), BusError> {
+        let mut spaces = lock(&self.hub.spaces);
+        let place = spaces.chair(space, peer, epoch).and_then(|chair| chair.place);
+        if let (Some(place), Some(space)) = (place, spaces.by_name.get_mut(space)) {
+            space.placed.remove(&place);
         }
         Ok(())
     }
 
-    async fn unplace(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
-        Ok(self.change(mesh, |meshes, news| meshes.unplace(mesh, peer, epoch, news)))
+    async fn unplace(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
+        Ok(self.change(space, |spaces, news| spaces.unplace(space, peer, epoch, news)))
     }
 
-    async fn release(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
-        Ok(self.change(mesh, |meshes, news| {
-            let had_place = meshes.unplace(mesh, peer, epoch, news);
-            let live = meshes.chair(mesh, peer, epoch).is_some();
-            if let Some(entry) = meshes.by_name.get_mut(mesh) {
+    async fn release(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
+        Ok(self.change(space, |spaces, news| {
+            let had_place = spaces.unplace(space, peer, epoch, news);
+            let live = spaces.chair(space, peer, epoch).is_some();
+            if let Some(entry) = spaces.by_name.get_mut(space) {
                 if live {
                     entry.sessions.remove(peer);
                 }
                 if entry.sessions.is_empty() {
-                    meshes.by_name.remove(mesh);
+                    spaces.by_name.remove(space);
                 }
             }
             had_place
         }))
     }
 
-    async fn online(&self, mesh: &MeshName) -> Result<u64, BusError> {
-        Ok(lock(&self.hub.meshes).by_name.get(mesh).map_or(0, |mesh| mesh.placed.len() as u64))
+    async fn online(&self, space: &SpaceName) -> Result<u64, BusError> {
+        Ok(lock(&self.hub.spaces).by_name.get(space).map_or(0, |space| space.placed.len() as u64))
     }
 
-    async fn locate(&self, mesh: &MeshName, peer: &PeerId) -> Result<Option<Whereabouts>, BusError> {
-        let meshes = lock(&self.hub.meshes);
-        let chair = meshes.by_name.get(mesh).and_then(|mesh| mesh.sessions.get(peer));
+    async fn locate(&self, space: &SpaceName, peer: &PeerId) -> Result<Option<Whereabouts>, BusError> {
+        let spaces = lock(&self.hub.spaces);
+        let chair = spaces.by_name.get(space).and_then(|space| space.sessions.get(peer));
         Ok(chair.map(|chair| Whereabouts {
             gateway: chair.gateway.clone(),
             epoch: chair.epoch,
@@ -383,9 +404,9 @@ impl Presence for Node {
 
     async fn reseat(&self, seats: &[Seat]) -> Result<Vec<Reseated>, BusError> {
         // Nothing is ever lost within one process; a seat is as it was, or a newer session took it.
-        let meshes = lock(&self.hub.meshes);
+        let spaces = lock(&self.hub.spaces);
         let epoch =
-            |seat: &Seat| meshes.by_name.get(&seat.mesh)?.sessions.get(&seat.peer).map(|chair| chair.epoch);
+            |seat: &Seat| spaces.by_name.get(&seat.space)?.sessions.get(&seat.peer).map(|chair| chair.epoch);
         let newer = |seat: &Seat| epoch(seat).filter(|&epoch| epoch > seat.epoch);
         Ok(seats.iter().map(|seat| newer(seat).map_or(Reseated::Kept, Reseated::Superseded)).collect())
     }

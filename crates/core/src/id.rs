@@ -98,10 +98,107 @@ name!(
     GatewayId
 );
 
+name!(
+    /// A named group within a mesh.
+    RoomName
+);
+
 impl MeshName {
     /// The mesh of whoever names none.
     pub fn default_mesh() -> Self {
         Self(Arc::from("default"))
+    }
+}
+
+/// Between mesh and room in the text of a space; neither name can hold it.
+const ROOM_MARK: char = '\\';
+
+/// What has members, one order of them and a channel: a mesh, or a room of a mesh.
+///
+/// Its text is that of the mesh, or `MESH\ROOM`; no two spaces share one.
+#[derive(Clone)]
+pub struct SpaceName {
+    mesh: MeshName,
+    text: Arc<str>,
+}
+
+impl SpaceName {
+    /// A room of a mesh.
+    pub fn room_of(mesh: &MeshName, room: &RoomName) -> Self {
+        Self { mesh: mesh.clone(), text: format!("{mesh}{ROOM_MARK}{room}").into() }
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        match text.split_once(ROOM_MARK) {
+            Some((mesh, room)) => Ok(Self::room_of(&MeshName::parse(mesh)?, &RoomName::parse(room)?)),
+            None => MeshName::parse(text).map(Self::from),
+        }
+    }
+
+    /// The tenant.
+    pub fn mesh(&self) -> &MeshName {
+        &self.mesh
+    }
+
+    /// The room's name; `None` for the mesh itself.
+    pub fn room(&self) -> Option<&str> {
+        self.text.split_once(ROOM_MARK).map(|(_, room)| room)
+    }
+
+    /// Whether it is a room.
+    pub fn is_room(&self) -> bool {
+        self.text.len() != self.mesh.as_str().len()
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<MeshName> for SpaceName {
+    fn from(mesh: MeshName) -> Self {
+        Self { text: Arc::clone(&mesh.0), mesh }
+    }
+}
+
+// All by the text alone, which says the mesh too.
+impl PartialEq for SpaceName {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for SpaceName {}
+
+impl std::hash::Hash for SpaceName {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl PartialOrd for SpaceName {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for SpaceName {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl fmt::Display for SpaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for SpaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.text)
     }
 }
 
@@ -136,6 +233,23 @@ mod tests {
         assert_eq!(PeerId::parse(&"x".repeat(129)), Err(InvalidName::TooLong));
         for text in ["a\nb", "a\"b", "a\\b", "\u{0}", "\u{7f}", "\u{85}"] {
             assert_eq!(PeerId::parse(text), Err(InvalidName::BadCharacter), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_space_is_a_mesh_or_a_room_of_it() {
+        let mesh = MeshName::parse("factory").unwrap();
+        let itself = SpaceName::from(mesh.clone());
+        assert_eq!((itself.as_str(), itself.room(), itself.is_room()), ("factory", None, false));
+        let room = SpaceName::room_of(&mesh, &RoomName::parse("hall: 1").unwrap());
+        assert_eq!((room.as_str(), room.room(), room.is_room()), ("factory\\hall: 1", Some("hall: 1"), true));
+        assert_eq!(room.mesh(), itself.mesh());
+        assert_ne!(room, itself);
+        for space in [itself, room] {
+            assert_eq!(SpaceName::parse(space.as_str()), Ok(space));
+        }
+        for text in ["", "\\", "a\\", "\\a", "a\\b\\c", "a\\b\n"] {
+            assert!(SpaceName::parse(text).is_err(), "{text:?}");
         }
     }
 

@@ -13,6 +13,7 @@ pub mod chain;
 pub mod close;
 pub mod id;
 pub mod limits;
+pub mod manners;
 pub mod message;
 pub mod pairing;
 pub mod rate;

@@ -17,6 +17,9 @@ pub const MAX_JSON_DEPTH: usize = 32;
 pub const MAX_CANDIDATE_BYTES: usize = 4 * 1024;
 /// Most capabilities that a `register` may list.
 pub const MAX_CAPABILITIES: usize = 32;
+/// Longest profile that a member of a room may show to the others, in bytes: a public key of RSA with 8,192 bits, and
+/// what an application usually says of itself.
+pub const MAX_PROFILE_BYTES: usize = 4 * 1024;
 /// Longest token or key that is looked at, in bytes.
 pub const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
 /// Longest display name of a device or key, in bytes.
@@ -100,6 +103,10 @@ pub struct Limits {
     pub max_open_invites_per_mesh: u32,
     /// Failed authentications per client address and minute (keys, device tokens).
     pub auth_failures_per_address: u32,
+    /// Members of one room; 0 is off.
+    pub max_room_members: u32,
+    /// Rooms of one mesh that one node serves at once; 0 is off.
+    pub max_rooms_per_mesh: u32,
 }
 
 impl Default for Limits {
@@ -128,6 +135,8 @@ impl Default for Limits {
             max_pending_per_mesh: 1_000,
             max_open_invites_per_mesh: 10_000,
             auth_failures_per_address: 60,
+            max_room_members: 1_000,
+            max_rooms_per_mesh: 10_000,
         }
     }
 }

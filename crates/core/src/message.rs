@@ -7,24 +7,32 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::authority::Right;
-use crate::id::{Epoch, MeshName, PeerId};
+use crate::id::{Epoch, PeerId, SpaceName};
 use crate::limits;
 
-/// A peer as its sessions and its messages see it. One value per peer and node, shared by all who need it.
+/// A peer as its sessions and its messages see it. One value per peer, space and node, shared by all who need it.
 #[derive(Debug)]
 pub struct Peer {
-    /// The tenant.
-    pub mesh: MeshName,
-    /// The identity, unique in the mesh.
+    /// The mesh, or the room of it.
+    pub space: SpaceName,
+    /// The identity, unique in the space.
     pub id: PeerId,
-    /// What the pairing service says, kept current by the authority feed.
-    pub right: Right,
+    /// What the pairing service says, kept current by the authority feed; in a room that is open to all, what its
+    /// policy says.
+    pub right: Arc<Right>,
+    /// In a room: the peer of the mesh whose right this is, which the feed finds as long as it is held here.
+    pub behind: Option<Arc<Self>>,
 }
 
 impl Peer {
     /// A peer of which nothing is known yet.
-    pub fn new(mesh: MeshName, id: PeerId) -> Self {
-        Self { mesh, id, right: Right::unknown() }
+    pub fn new(space: impl Into<SpaceName>, id: PeerId) -> Self {
+        Self { space: space.into(), id, right: Arc::default(), behind: None }
+    }
+
+    /// A member of a room that is there by the right of a peer of its mesh.
+    pub fn by_right_of(behind: Arc<Self>, room: SpaceName, id: PeerId) -> Self {
+        Self { space: room, id, right: Arc::clone(&behind.right), behind: Some(behind) }
     }
 }
 
@@ -37,8 +45,8 @@ pub enum Kind {
     Answer,
     /// An ICE candidate.
     Candidate,
-    /// A type of the application's own.
-    Application(Box<str>),
+    /// A type of the application's own. Shared, since a message to a room has as many copies as the room has members.
+    Application(Arc<str>),
 }
 
 impl Kind {
@@ -60,8 +68,8 @@ impl Kind {
 /// What a client said, with borrowed fields of its frame. `sender` is what it claims; the session checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope<'a> {
-    /// The claimed sender.
-    pub sender: Cow<'a, str>,
+    /// The claimed sender; `None` where the message claims none.
+    pub sender: Option<Cow<'a, str>>,
     /// The message.
     pub message: ClientMessage<'a>,
 }
@@ -83,8 +91,21 @@ pub enum ClientMessage<'a> {
     },
     /// "I am here, who else is?", with what the client can do (`None`: a client of the original protocol).
     Register(Option<Capabilities>),
+    /// "I am this one, put me into that room", where the upgrade did not say who one is.
+    Enter(Enter<'a>),
+    /// The answer to a [`ServerMessage::Challenge`].
+    Prove(Proof<'a>),
+    /// Out of the room; the socket stays, if the dialect has it so.
+    Leave,
     /// A message for one peer.
     Directed(Directed<'a>),
+    /// A message for all others in the room.
+    Broadcast {
+        /// What it is.
+        kind: Kind,
+        /// The payload, as it came in.
+        payload: Bytes,
+    },
     /// Answered with a pong that returns the payload.
     Ping {
         /// What to send back, as JSON text.
@@ -99,6 +120,37 @@ pub enum ClientMessage<'a> {
         /// The type.
         kind: Cow<'a, str>,
     },
+}
+
+/// What a client says of itself to be let into a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enter<'a> {
+    /// Who it is.
+    pub who: Who<'a>,
+    /// The room's name; `None`: that of the path.
+    pub room: Option<Cow<'a, str>>,
+    /// What the others are shown of it, at most [`limits::MAX_PROFILE_BYTES`]. `None` with [`Who::Key`]: the key.
+    pub profile: Option<Bytes>,
+    /// Whether it wants to prove that the key is its own. It has to where the room is for paired peers only.
+    pub proves: bool,
+}
+
+/// By what a client is known in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who<'a> {
+    /// A name of its own choice.
+    Id(Cow<'a, str>),
+    /// The fingerprint of a public key: a JWK as JSON text, as it came in, not looked at yet.
+    Key(Bytes),
+}
+
+/// A signed challenge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof<'a> {
+    /// By which algorithm, in the names of JWS (RFC 7518 §3.1, RFC 8037 §3.1).
+    pub algorithm: Cow<'a, str>,
+    /// The signature in base64url.
+    pub signature: Cow<'a, str>,
 }
 
 /// A message for one peer, before it is checked.
@@ -129,6 +181,8 @@ pub struct Signal {
     pub payload: Bytes,
     /// Whether the sender wants to hear that it arrived.
     pub receipt: bool,
+    /// Whether it is for all others in a room. Nobody is told what became of each copy.
+    pub to_all: bool,
     /// When the sender's node accepted it.
     pub accepted_at: Instant,
     /// Whether it came from another node.
@@ -226,6 +280,15 @@ pub struct Member {
     pub peer: PeerId,
     /// Its place in the space's one total order.
     pub place: u64,
+    /// What it shows of itself, in the form of its dialect; bounded by [`limits::MAX_PROFILE_BYTES`].
+    pub profile: Option<Bytes>,
+}
+
+impl Member {
+    /// A member that shows nothing but its name.
+    pub fn new(peer: PeerId, place: u64) -> Self {
+        Self { peer, place, profile: None }
+    }
 }
 
 /// An entry of `iceServers` as `RTCPeerConnection` takes it.
@@ -288,10 +351,17 @@ pub enum ServerMessage {
     },
     /// The answer to a `resume`.
     Resumed(Resumed),
+    /// Sign this, to be let into the room.
+    Challenge {
+        /// Fresh, for this socket and this attempt alone; base64url.
+        nonce: Box<str>,
+    },
     /// A peer came.
     PeerJoined {
         /// Who.
         peer: PeerId,
+        /// What it shows of itself.
+        profile: Option<Bytes>,
         /// The receiver's role towards it, where it asked for roles.
         role: Option<Role>,
     },
@@ -418,7 +488,7 @@ impl Capabilities {
 
     /// Both together.
     #[must_use]
-    pub fn with(self, other: Self) -> Self {
+    pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 

@@ -16,8 +16,8 @@ use crate::close::CloseCode;
 use crate::id::{Epoch, PeerId};
 use crate::limits::{self, Limits};
 use crate::message::{
-    Capabilities, ClientMessage, Directed, Envelope, IceServer, Kind, Member, Peer, Receipt, ResumeOffer,
-    Role, ServerMessage, Signal, Undeliverable, Welcome,
+    Capabilities, ClientMessage, Directed, Enter, Envelope, IceServer, Kind, Member, Peer, Receipt,
+    ResumeOffer, Role, ServerMessage, Signal, Undeliverable, Welcome,
 };
 use crate::rate::{Rate, TokenBucket};
 use crate::replay::{Replay, Written};
@@ -47,6 +47,12 @@ pub enum Effect<'a> {
         /// The message.
         signal: Signal,
     },
+    /// Bring this to all others in the space.
+    Broadcast(Signal),
+    /// The client enters, again or elsewhere.
+    Enter(Enter<'a>),
+    /// The client leaves the space. Its socket may stay.
+    Leave,
     /// Fetch what a former session left, then call [`Session::on_resumed`], or tell the client that it is new.
     Resume {
         /// What the client shows.
@@ -191,6 +197,8 @@ pub struct Session {
     peer: Arc<Peer>,
     epoch: Epoch,
     phase: Phase,
+    /// The latest place of anybody whom the client was shown in a list.
+    shown: u64,
     /// `None`: a client of the original protocol.
     capabilities: Option<Capabilities>,
     bucket: TokenBucket,
@@ -247,6 +255,7 @@ impl Session {
             peer,
             epoch,
             phase: Phase::Connected,
+            shown: 0,
             capabilities: None,
             bucket: TokenBucket::new(),
             strikes: 0,
@@ -313,9 +322,7 @@ impl Session {
                 _ => self.over_rate(None),
             };
         }
-        // A client may prove its identity again; that message names no sender.
-        let claims = !matches!(envelope.message, ClientMessage::Authenticate { .. });
-        if claims && *envelope.sender != *self.peer.id.as_str() {
+        if envelope.sender.is_some_and(|sender| *sender != *self.peer.id.as_str()) {
             return Step {
                 effect: self.error("wrong_sender", "peer_id is not the identity of this connection"),
                 outcome: Outcome::Spoofed,
@@ -325,6 +332,15 @@ impl Session {
             ClientMessage::Resume { token, received } => self.resume(token, received),
             ClientMessage::Register(capabilities) => self.register(capabilities),
             ClientMessage::Directed(directed) => self.directed(directed, authority, limits, now),
+            ClientMessage::Broadcast { kind, payload } => {
+                self.broadcast(kind, payload, authority, limits, now)
+            }
+            ClientMessage::Enter(enter) => Step { effect: Effect::Enter(enter), outcome: Outcome::Accepted },
+            ClientMessage::Leave => Step { effect: Effect::Leave, outcome: Outcome::Accepted },
+            ClientMessage::Prove(_) => Step {
+                effect: self.error("unexpected", "there was nothing to prove"),
+                outcome: Outcome::Ignored,
+            },
             ClientMessage::Ping { payload } => {
                 Step { effect: Effect::Pong { payload }, outcome: Outcome::Accepted }
             }
@@ -390,6 +406,12 @@ impl Session {
         }
     }
 
+    /// The client entered a room, and so has said all that a `register` says. The driver takes its place next.
+    pub fn on_entered(&mut self, capabilities: Capabilities) {
+        self.capabilities = Some(capabilities);
+        self.phase = Phase::Waiting;
+    }
+
     fn register(&mut self, asked: Option<Capabilities>) -> Step<'static> {
         self.capabilities = asked.or(self.capabilities);
         if self.peer.right.is_approved() {
@@ -405,6 +427,7 @@ impl Session {
     /// other in its first list (DESIGN G9); on a later one they hold everyone.
     pub fn on_placed(&mut self, place: u64, members: Vec<Member>, offers: Offers) -> ServerMessage {
         self.phase = Phase::Placed(place);
+        self.shown = members.iter().map(|member| member.place).max().unwrap_or(0);
         self.list(members, place, offers)
     }
 
@@ -437,6 +460,9 @@ impl Session {
         if directed.target.is_none() {
             return self.refuse(&directed, Undeliverable::Malformed);
         }
+        if self.peer.space.is_room() && self.is_told_that_it_is_alone(&directed) {
+            return self.refuse(&directed, Undeliverable::Unavailable);
+        }
         if directed.payload.len() > directed.kind.max_payload_bytes(limits.max_message_bytes) {
             return self.refuse(&directed, Undeliverable::TooLarge);
         }
@@ -446,18 +472,57 @@ impl Session {
         }
         let receipt = self.has(Capabilities::FEEDBACK) && directed.id.is_some();
         let target = directed.target.unwrap_or_default();
-        let signal = Signal {
+        let id = directed.id.map(|id| Box::from(&*id));
+        let signal = Signal { id, receipt, ..self.signal(directed.kind, directed.payload, now) };
+        Step { effect: Effect::Relay { target, signal }, outcome: Outcome::Relayed }
+    }
+
+    /// A message to all others in the room. What cannot be sent is told in general words, since it names no target.
+    fn broadcast<'a>(
+        &mut self,
+        kind: Kind,
+        payload: Bytes,
+        authority: &Authority,
+        limits: &Limits,
+        now: Instant,
+    ) -> Step<'a> {
+        if !self.is_placed() || !self.peer.space.is_room() {
+            return Step::quiet(Outcome::NotRegistered);
+        }
+        if payload.len() > kind.max_payload_bytes(limits.max_message_bytes) {
+            return Step {
+                effect: self.error("too_large", "the message is too large"),
+                outcome: Outcome::Refused(Undeliverable::TooLarge),
+            };
+        }
+        if let Err(denial) = authority.may_send(&self.peer.right, now) {
+            return Step {
+                effect: self.error("not_sent", "the message may not be sent now"),
+                outcome: Outcome::Denied(denial),
+            };
+        }
+        let signal = Signal { to_all: true, ..self.signal(kind, payload, now) };
+        Step { effect: Effect::Broadcast(signal), outcome: Outcome::Relayed }
+    }
+
+    fn signal(&self, kind: Kind, payload: Bytes, now: Instant) -> Signal {
+        Signal {
             from: Arc::clone(&self.peer),
             from_epoch: self.epoch,
-            kind: directed.kind,
-            id: directed.id.map(|id| Box::from(&*id)),
-            payload: directed.payload,
-            receipt,
+            kind,
+            id: None,
+            payload,
+            receipt: false,
+            to_all: false,
             accepted_at: now,
             via_bus: false,
             trace: None,
-        };
-        Step { effect: Effect::Relay { target, signal }, outcome: Outcome::Relayed }
+        }
+    }
+
+    /// In rooms nobody means itself, and who asked for feedback is told.
+    fn is_told_that_it_is_alone(&self, directed: &Directed<'_>) -> bool {
+        self.has(Capabilities::FEEDBACK) && directed.target.as_deref() == Some(self.peer.id.as_str())
     }
 
     fn refuse<'a>(&mut self, directed: &Directed<'_>, reason: Undeliverable) -> Step<'a> {
@@ -511,9 +576,12 @@ impl Session {
             Mail::Joined(Member { place: at, .. }) | Mail::Left { at, .. } if self.is_later_than(at) => {
                 Effect::None
             }
+            // A session that goes on in a place that it has is shown everyone, also those who came after it.
+            Mail::Joined(member) if member.place <= self.shown => Effect::None,
             Mail::Joined(member) => self.event(|session| ServerMessage::PeerJoined {
                 role: session.role_towards(&member),
                 peer: member.peer,
+                profile: member.profile,
             }),
             Mail::Left { peer, .. } => self.event(|_| ServerMessage::PeerLeft { peer }),
             Mail::Revoked(peer) => self.event(|_| ServerMessage::PeerRevoked { peer }),

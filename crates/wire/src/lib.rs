@@ -6,26 +6,45 @@
 
 use bytes::Bytes;
 use heliograph_core::id::PeerId;
+use heliograph_core::manners::Manners;
 use heliograph_core::message::{Envelope, ServerMessage};
 
 mod depth;
 pub mod mesh;
+pub mod rendezvous;
+pub mod rtc;
+mod write;
 
 /// What a client speaks; chosen once, by the path of its upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// The mesh dialect of `/ws` (JSON envelopes).
     Mesh,
+    /// The rendezvous dialect of `/room/{room}/websocket` (JSON, names from public keys).
+    Rendezvous,
+    /// The rtc-signaller dialect of `/` (commands in text).
+    RtcSignaller,
 }
 
 impl Dialect {
     /// All dialects, for metrics.
-    pub const ALL: [Self; 1] = [Self::Mesh];
+    pub const ALL: [Self; 3] = [Self::Mesh, Self::Rendezvous, Self::RtcSignaller];
 
     /// The label value in metrics and lists.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mesh => "mesh",
+            Self::Rendezvous => "rendezvous",
+            Self::RtcSignaller => "rtc",
+        }
+    }
+
+    /// How its sessions live.
+    pub fn manners(self) -> &'static Manners {
+        match self {
+            Self::Mesh => &Manners::MESH,
+            Self::Rendezvous => &rendezvous::MANNERS,
+            Self::RtcSignaller => &rtc::MANNERS,
         }
     }
 
@@ -33,13 +52,17 @@ impl Dialect {
     pub fn decode(self, frame: &Bytes) -> Result<Envelope<'_>, Malformed> {
         match self {
             Self::Mesh => mesh::decode(frame),
+            Self::Rendezvous => rendezvous::decode(frame),
+            Self::RtcSignaller => rtc::decode(frame),
         }
     }
 
-    /// Appends the text frame for `message` to `out`.
+    /// Appends the text frame for `message` to `out`; nothing, if the dialect has no words for it.
     pub fn encode(self, message: &ServerMessage, receiver: &PeerId, out: &mut Vec<u8>) {
         match self {
             Self::Mesh => mesh::encode(message, receiver, out),
+            Self::Rendezvous => rendezvous::encode(message, receiver, out),
+            Self::RtcSignaller => rtc::encode(message, receiver, out),
         }
     }
 }

@@ -50,7 +50,7 @@ proptest! {
         let message = signal(&from, kind.clone(), id.as_deref(), seq, &payload);
         let frame = Bytes::from(encoded(&message, &to));
         let expect = Envelope {
-            sender: Cow::Borrowed(from.as_str()),
+            sender: Some(Cow::Borrowed(from.as_str())),
             message: ClientMessage::Directed(Directed {
                 kind,
                 target: Some(Cow::Borrowed(to.as_str())),
@@ -86,7 +86,7 @@ proptest! {
         let frame = serde_json::json!({ "type": "resume", "peer_id": from.as_str(), "payload": payload });
         let frame = Bytes::from(frame.to_string());
         let message = ClientMessage::Resume { token: Cow::Owned(token), received };
-        let expect = Envelope { sender: Cow::Borrowed(from.as_str()), message };
+        let expect = Envelope { sender: Some(Cow::Borrowed(from.as_str())), message };
         prop_assert_eq!(decode(&frame), Ok(expect));
     }
 
@@ -280,14 +280,14 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
     prop_oneof![
         (prop::collection::vec((peer_id(), any::<u64>()), 0..6), prop::option::of(welcome())).prop_map(
             |(peers, welcome)| {
-                let peers = peers.into_iter().map(|(peer, place)| Member { peer, place }).collect();
+                let peers = peers.into_iter().map(|(peer, place)| Member::new(peer, place)).collect();
                 ServerMessage::PeerList { peers, welcome: welcome.map(Box::new) }
             }
         ),
         (peer_id(), kind(), prop::option::of(message_id()), any::<Option<u64>>(), json())
             .prop_map(|(from, kind, id, seq, payload)| signal(&from, kind, id.as_deref(), seq, &payload)),
         (peer_id(), prop::option::of(select(vec![Role::Polite, Role::Impolite])))
-            .prop_map(|(peer, role)| ServerMessage::PeerJoined { peer, role }),
+            .prop_map(|(peer, role)| ServerMessage::PeerJoined { peer, role, profile: None }),
         peer_id().prop_map(|peer| ServerMessage::PeerLeft { peer }),
         peer_id().prop_map(|peer| ServerMessage::PeerRevoked { peer }),
         Just(ServerMessage::Approved),
@@ -347,6 +347,7 @@ fn signal(from: &PeerId, kind: Kind, id: Option<&str>, seq: Option<u64>, payload
         id: id.map(Box::from),
         payload: Bytes::from(payload.to_owned()),
         receipt: false,
+        to_all: false,
         accepted_at: Instant::now(),
         via_bus: false,
         trace: None,

@@ -10,11 +10,12 @@
 //! into the frame, and on the other side stays where it arrived.
 //!
 //! News are told by the presence scripts, in the same step in which they become true. So they have a second form that a
-//! script can write, `J PLACE PEER` and `L PLACE AT PEER`; it names no sender, and all nodes take it, the one that ran
+//! script can write, `J PLACE PEER` and `L PLACE AT PEER`, with a line feed and the member's profile at the end of the
+//! former where it shows one; it names no sender, and all nodes take it, the one that ran
 //! the script too.
 
 use bytes::Bytes;
-use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId, Version};
+use heliograph_core::id::{Epoch, GatewayId, PeerId, SpaceName, Version};
 use heliograph_core::message::{Capabilities, Kind, Member, Receipt, TraceContext, Undeliverable};
 
 use self::field::{Reader, Writer};
@@ -37,6 +38,7 @@ const LEFT: u8 = 5;
 const TAKE_OVER: u8 = 6;
 const HAND_OVER: u8 = 7;
 const DRAIN: u8 = 8;
+const BROADCAST: u8 = 9;
 
 /// A text or an estate is larger than a frame can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +58,17 @@ pub(crate) enum Decoded {
 /// Writes a frame at the end of `to`. After an error, what was written there is of no use.
 pub(crate) fn encode(to: &mut Vec<u8>, sender: &GatewayId, parcel: &Parcel) -> Result<(), TooLarge> {
     let start = to.len();
+    if let Parcel::Joined(Member { peer, place, profile: Some(profile) }) = parcel {
+        to.extend_from_slice(format!("J {place} {peer}\n").as_bytes());
+        to.extend_from_slice(profile);
+        return Ok(());
+    }
     let mut to = Writer::new(to);
     to.u8(VERSION);
     to.u8(kind_of(parcel));
     to.short_text(sender.as_str());
     match parcel {
-        Parcel::Signal(signal) => write_signal(&mut to, signal),
+        Parcel::Signal(signal) | Parcel::Broadcast(signal) => write_signal(&mut to, signal),
         Parcel::Receipt { epoch, receipt } => {
             to.u64(epoch.0);
             write_receipt(&mut to, receipt);
@@ -82,6 +89,7 @@ pub(crate) fn encode(to: &mut Vec<u8>, sender: &GatewayId, parcel: &Parcel) -> R
 fn kind_of(parcel: &Parcel) -> u8 {
     match parcel {
         Parcel::Signal(_) => SIGNAL,
+        Parcel::Broadcast(_) => BROADCAST,
         Parcel::Receipt { .. } => RECEIPT,
         Parcel::Superseded { .. } => SUPERSEDED,
         Parcel::Joined(_) => JOINED,
@@ -102,7 +110,7 @@ pub(crate) fn decode(frame: &Bytes, me: &GatewayId) -> Decoded {
     }
     let mut from = Reader::new(frame, 1);
     let Some(kind) = from.u8() else { return Decoded::Malformed };
-    if !(SIGNAL..=DRAIN).contains(&kind) {
+    if !(SIGNAL..=BROADCAST).contains(&kind) {
         return Decoded::Unknown;
     }
     match from.short_text() {
@@ -116,6 +124,7 @@ pub(crate) fn decode(frame: &Bytes, me: &GatewayId) -> Decoded {
 fn read_body(kind: u8, from: &mut Reader<'_>) -> Option<Parcel> {
     Some(match kind {
         SIGNAL => Parcel::Signal(read_signal(from)?),
+        BROADCAST => Parcel::Broadcast(read_signal(from)?),
         RECEIPT => Parcel::Receipt { epoch: Epoch(from.u64()?), receipt: read_receipt(from)? },
         SUPERSEDED => Parcel::Superseded { by: Epoch(from.u64()?) },
         JOINED => Parcel::Joined(read_member(from)?),
@@ -127,15 +136,26 @@ fn read_body(kind: u8, from: &mut Reader<'_>) -> Option<Parcel> {
     })
 }
 
-/// `J PLACE PEER` or `L PLACE AT PEER`; the peer may hold spaces.
+/// Parts a name from what its bearer shows of itself. No name holds a line feed.
+pub(crate) fn split_profile(text: &str) -> (&str, Option<Bytes>) {
+    match text.split_once('\n') {
+        Some((name, profile)) => (name, Some(Bytes::copy_from_slice(profile.as_bytes()))),
+        None => (text, None),
+    }
+}
+
+/// `J PLACE PEER`, `J PLACE PEER LF PROFILE` or `L PLACE AT PEER`; the peer may hold spaces.
 fn decode_news(frame: &[u8]) -> Option<Parcel> {
     let text = std::str::from_utf8(frame).ok()?;
     let (word, rest) = text.split_once(' ')?;
     let (place, rest) = rest.split_once(' ')?;
     let place = place.parse().ok()?;
-    let member = |peer| Some(Member { peer: PeerId::parse(peer).ok()?, place });
+    let member = |peer| Some(Member::new(PeerId::parse(peer).ok()?, place));
     match word {
-        "J" => Some(Parcel::Joined(member(rest)?)),
+        "J" => {
+            let (peer, profile) = split_profile(rest);
+            Some(Parcel::Joined(Member { profile, ..member(peer)? }))
+        }
         "L" => {
             let (at, peer) = rest.split_once(' ')?;
             Some(Parcel::Left { member: member(peer)?, at: at.parse().ok()? })
@@ -147,6 +167,8 @@ fn decode_news(frame: &[u8]) -> Option<Parcel> {
 const HAS_ID: u8 = 1;
 const HAS_TRACE: u8 = 1 << 1;
 const WANTS_RECEIPT: u8 = 1 << 2;
+/// Appended behind the payload, where versions that do not know it skip it.
+const HAS_BEHIND: u8 = 1 << 3;
 
 const OFFER: u8 = 0;
 const ANSWER: u8 = 1;
@@ -157,7 +179,8 @@ fn write_signal(to: &mut Writer<'_>, signal: &RemoteSignal) {
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     to.u8(flag(signal.id.is_some(), HAS_ID)
         | flag(signal.trace.is_some(), HAS_TRACE)
-        | flag(signal.receipt, WANTS_RECEIPT));
+        | flag(signal.receipt, WANTS_RECEIPT)
+        | flag(signal.behind.is_some(), HAS_BEHIND));
     to.text(signal.from.as_str());
     to.u64(signal.from_epoch.0);
     to.u64(signal.from_version.0);
@@ -179,6 +202,9 @@ fn write_signal(to: &mut Writer<'_>, signal: &RemoteSignal) {
         to.u64(trace.span_id);
     }
     to.bytes(&signal.payload);
+    if let Some(behind) = &signal.behind {
+        to.text(behind.as_str());
+    }
 }
 
 fn read_signal(from: &mut Reader<'_>) -> Option<RemoteSignal> {
@@ -204,6 +230,7 @@ fn read_signal(from: &mut Reader<'_>) -> Option<RemoteSignal> {
             None
         },
         payload: from.text_bytes()?,
+        behind: if has(HAS_BEHIND) { Some(read_peer(from)?) } else { None },
     })
 }
 
@@ -246,19 +273,20 @@ fn write_member(to: &mut Writer<'_>, member: &Member) {
 }
 
 fn read_member(from: &mut Reader<'_>) -> Option<Member> {
-    Some(Member { place: from.u64()?, peer: read_peer(from)? })
+    let place = from.u64()?;
+    Some(Member::new(read_peer(from)?, place))
 }
 
 fn read_peer(from: &mut Reader<'_>) -> Option<PeerId> {
     PeerId::parse(from.text()?).ok()
 }
 
-fn read_mesh(from: &mut Reader<'_>) -> Option<MeshName> {
-    MeshName::parse(from.text()?).ok()
+fn read_space(from: &mut Reader<'_>) -> Option<SpaceName> {
+    SpaceName::parse(from.text()?).ok()
 }
 
 fn write_take_over(to: &mut Writer<'_>, take_over: &TakeOver) {
-    to.text(take_over.mesh.as_str());
+    to.text(take_over.space.as_str());
     to.text(take_over.peer.as_str());
     to.u64(take_over.by.0);
     to.text(take_over.to.as_str());
@@ -268,7 +296,7 @@ fn write_take_over(to: &mut Writer<'_>, take_over: &TakeOver) {
 
 fn read_take_over(from: &mut Reader<'_>) -> Option<TakeOver> {
     Some(TakeOver {
-        mesh: read_mesh(from)?,
+        space: read_space(from)?,
         peer: read_peer(from)?,
         by: Epoch(from.u64()?),
         to: GatewayId::parse(from.text()?).ok()?,
@@ -278,7 +306,7 @@ fn read_take_over(from: &mut Reader<'_>) -> Option<TakeOver> {
 }
 
 fn write_hand_over(to: &mut Writer<'_>, hand_over: &HandOver) {
-    to.text(hand_over.mesh.as_str());
+    to.text(hand_over.space.as_str());
     to.text(hand_over.peer.as_str());
     to.u64(hand_over.by.0);
     to.bool(hand_over.estate.is_some());
@@ -301,7 +329,7 @@ fn write_hand_over(to: &mut Writer<'_>, hand_over: &HandOver) {
 
 fn read_hand_over(from: &mut Reader<'_>) -> Option<HandOver> {
     Some(HandOver {
-        mesh: read_mesh(from)?,
+        space: read_space(from)?,
         peer: read_peer(from)?,
         by: Epoch(from.u64()?),
         estate: if from.bool()? { Some(read_estate(from)?) } else { None },

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use heliograph_core::id::{GatewayId, MeshName, PeerId};
+use heliograph_core::id::{GatewayId, PeerId, SpaceName};
 
 use crate::Destination;
 
@@ -23,14 +23,14 @@ pub(crate) struct Partition(u16);
 
 impl Partition {
     /// Where a peer's channel is.
-    pub(crate) fn of_peer(mesh: &MeshName, peer: &PeerId) -> Self {
+    pub(crate) fn of_peer(space: &SpaceName, peer: &PeerId) -> Self {
         // Names hold no control characters, so the zero byte keeps ("ab", "c") and ("a", "bc") apart.
-        Self::of(crc16(crc16(crc16(0, mesh.as_str().as_bytes()), &[0]), peer.as_str().as_bytes()))
+        Self::of(crc16(crc16(crc16(0, space.as_str().as_bytes()), &[0]), peer.as_str().as_bytes()))
     }
 
-    /// Where a mesh's channel is, and all that is kept of it.
-    pub(crate) fn of_mesh(mesh: &MeshName) -> Self {
-        Self::of(crc16(0, mesh.as_str().as_bytes()))
+    /// Where a space's channel is, and all that is kept of it.
+    pub(crate) fn of_space(space: &SpaceName) -> Self {
+        Self::of(crc16(0, space.as_str().as_bytes()))
     }
 
     /// Where a node's own channel is.
@@ -41,8 +41,8 @@ impl Partition {
     /// Where a destination's channel is.
     pub(crate) fn of_destination(destination: &Destination) -> Self {
         match destination {
-            Destination::Peer(mesh, peer) => Self::of_peer(mesh, peer),
-            Destination::Mesh(mesh) => Self::of_mesh(mesh),
+            Destination::Peer(space, peer) => Self::of_peer(space, peer),
+            Destination::Space(space) => Self::of_space(space),
             Destination::Gateway(gateway) => Self::of_gateway(gateway),
         }
     }
@@ -193,17 +193,17 @@ impl Prefix {
     pub(crate) fn write_channel(&self, channel: &mut Vec<u8>, destination: &Destination) {
         let partition = Partition::of_destination(destination);
         match destination {
-            Destination::Peer(mesh, peer) => {
-                // The length says where the mesh ends, whatever colons it holds.
+            Destination::Peer(space, peer) => {
+                // The length says where the space ends, whatever colons it holds.
                 self.write_name(channel, partition, "peer:");
-                write_number(channel, mesh.as_str().len());
-                for part in [":", mesh.as_str(), ":", peer.as_str()] {
+                write_number(channel, space.as_str().len());
+                for part in [":", space.as_str(), ":", peer.as_str()] {
                     channel.extend_from_slice(part.as_bytes());
                 }
             }
-            Destination::Mesh(mesh) => {
+            Destination::Space(space) => {
                 self.write_name(channel, partition, "mesh:");
-                channel.extend_from_slice(mesh.as_str().as_bytes());
+                channel.extend_from_slice(space.as_str().as_bytes());
             }
             Destination::Gateway(gateway) => {
                 self.write_name(channel, partition, "gateway:");
@@ -259,10 +259,12 @@ pub(crate) fn write_number(to: &mut Vec<u8>, number: usize) {
 mod tests {
     use std::collections::HashSet;
 
+    use heliograph_core::id::MeshName;
+
     use super::*;
 
-    fn peer_channel(mesh: &str, peer: &str) -> String {
-        let destination = Destination::Peer(MeshName::parse(mesh).unwrap(), PeerId::parse(peer).unwrap());
+    fn peer_channel(space: &str, peer: &str) -> String {
+        let destination = Destination::Peer(SpaceName::parse(space).unwrap(), PeerId::parse(peer).unwrap());
         String::from_utf8(Prefix::default().channel(&destination)).unwrap()
     }
 
@@ -298,8 +300,10 @@ mod tests {
     #[test]
     fn names_of_channels_stay_as_they_are() {
         assert_eq!(peer_channel("default", "agent-1"), "hg:{hg501}:peer:7:default:agent-1");
-        let mesh = Destination::Mesh(MeshName::default_mesh());
+        let mesh = Destination::Space(MeshName::default_mesh().into());
         assert_eq!(Prefix::default().channel(&mesh), b"hg:{hg202}:mesh:default");
+        let hall = Destination::Space(SpaceName::parse("default\\hall").unwrap());
+        assert!(Prefix::default().channel(&hall).ends_with(b":mesh:default\\hall"));
         let gateway = Destination::Gateway(GatewayId::parse("gw-1").unwrap());
         assert_eq!(Prefix::parse("blue").unwrap().channel(&gateway), b"blue:{hg729}:gateway:gw-1");
     }
@@ -308,9 +312,9 @@ mod tests {
     fn no_two_peers_share_a_channel() {
         let names = ["a", "b", "a:b", ":", "1:a", "a:1:a", "{hg000}", "a}", "ä", "a b", "*"];
         let mut seen = HashSet::new();
-        for mesh in names {
+        for space in names {
             for peer in names {
-                assert!(seen.insert(peer_channel(mesh, peer)), "{mesh} {peer}");
+                assert!(seen.insert(peer_channel(space, peer)), "{space} {peer}");
             }
         }
     }
@@ -330,11 +334,11 @@ mod tests {
 
     #[test]
     fn peers_spread_over_the_partitions() {
-        let mesh = MeshName::default_mesh();
+        let space = MeshName::default_mesh().into();
         let mut held = [0; PARTITIONS as usize];
         for i in 0..12_800 {
             let peer = PeerId::parse(&format!("agent-{i:05}")).unwrap();
-            held[Partition::of_peer(&mesh, &peer).index()] += 1;
+            held[Partition::of_peer(&space, &peer).index()] += 1;
         }
         assert!(held.iter().all(|held| (50..=200).contains(held)), "{held:?}");
     }

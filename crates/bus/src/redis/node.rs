@@ -82,12 +82,12 @@ impl Shared {
         let Err(refused) = self.inbound.push(arrival) else { return };
         self.metrics.dropped_full.inc();
         let destination = self.subscriptions.destination(refused.partition, refused.channel());
-        let Some(Destination::Peer(mesh, target)) = destination else { return };
+        let Some(Destination::Peer(space, target)) = destination else { return };
         if let Decoded::Parcel(Parcel::Signal(signal)) = decode(&refused.frame(), &self.id) {
             let failure = Some(Undeliverable::QueueFull);
             let receipt = Receipt { id: signal.id, target: target.as_str().into(), failure };
             self.send(
-                Destination::Peer(mesh, signal.from),
+                Destination::Peer(space, signal.from),
                 Parcel::Receipt { epoch: signal.from_epoch, receipt },
             );
         }

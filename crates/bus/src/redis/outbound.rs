@@ -178,7 +178,7 @@ mod tests {
     use crate::testing::signal;
 
     fn to() -> Destination {
-        Destination::Peer(MeshName::default_mesh(), PeerId::parse("b").unwrap())
+        Destination::Peer(MeshName::default_mesh().into(), PeerId::parse("b").unwrap())
     }
 
     fn send(outbound: &Outbound, parcel: Parcel) -> Result<Sent, TooLarge> {

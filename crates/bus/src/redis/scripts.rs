@@ -19,6 +19,8 @@ pub(crate) enum Outcome {
     Newer,
     /// Of a dead node: nothing, it came back. Of a session: it has another place.
     Back,
+    /// Nothing: the space has as many sessions as it may have.
+    Full,
 }
 
 impl Outcome {
@@ -29,6 +31,7 @@ impl Outcome {
             2 => Self::Gone,
             3 => Self::Newer,
             4 => Self::Back,
+            5 => Self::Full,
             _ => return None,
         })
     }

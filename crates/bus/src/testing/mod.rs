@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use heliograph_core::id::{Epoch, MeshName, PeerId, Version};
+use heliograph_core::id::{Epoch, MeshName, PeerId, SpaceName, Version};
 use heliograph_core::message::Kind;
 
 use crate::{Destination, Inbox, Link, Lost, Parcel, RemoteSignal, Sent, Visit, Witness};
@@ -93,8 +93,8 @@ impl TestNode {
 }
 
 /// The mesh of the tests.
-pub fn mesh() -> MeshName {
-    MeshName::default_mesh()
+pub fn mesh() -> SpaceName {
+    MeshName::default_mesh().into()
 }
 
 /// A peer of the tests.
@@ -104,7 +104,7 @@ pub fn peer(name: &str) -> PeerId {
 
 /// What the sessions of the tests say of themselves.
 pub fn visit() -> Visit {
-    Visit { since_unix_ms: 1_700_000_000_000, dialect: "mesh".into() }
+    Visit { since_unix_ms: 1_700_000_000_000, dialect: "mesh".into(), profile: None }
 }
 
 /// A message whose payload is `text`.
@@ -119,6 +119,7 @@ pub fn signal(from: &str, text: &str) -> Parcel {
         receipt: false,
         accepted_unix_us: 0,
         trace: None,
+        behind: None,
     })
 }
 
@@ -132,6 +133,9 @@ macro_rules! conformance {
             a_node_does_not_hear_itself,
             unsubscribed_means_no_more_parcels,
             a_mesh_parcel_reaches_every_other_node,
+            rooms_are_apart_and_show_profiles,
+            a_room_has_no_more_members_than_it_may,
+            a_member_that_comes_back_was_there_all_the_time,
             the_newer_claim_wins_and_names_the_older_session,
             a_fence_stands_in_one_place_for_both_nodes,
             a_parcel_for_a_node_reaches_that_node_alone,

@@ -3,18 +3,19 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use heliograph_core::id::{Epoch, GatewayId, PeerId};
+use bytes::Bytes;
+use heliograph_core::id::{Epoch, GatewayId, PeerId, RoomName, SpaceName};
 use heliograph_core::message::Member;
 
 use super::{TestNode, mesh, peer, signal, visit};
-use crate::{BusError, Destination, Parcel, Place, Previous, Reseated, Seat, Sent};
+use crate::{BusError, Destination, Parcel, Place, Previous, Reseated, Seat, Sent, Visit};
 
 fn to(name: &str) -> Destination {
     Destination::Peer(mesh(), peer(name))
 }
 
 fn left(name: &str) -> Parcel {
-    Parcel::Left { member: Member { peer: peer(name), place: 1 }, at: 2 }
+    Parcel::Left { member: Member::new(peer(name), 1), at: 2 }
 }
 
 async fn claim(node: &TestNode, name: &str) -> Epoch {
@@ -60,9 +61,9 @@ pub async fn nobody_subscribed_is_offline_at_once(nodes: Vec<TestNode>) {
 /// What a node sends does not come back to it.
 pub async fn a_node_does_not_hear_itself(nodes: Vec<TestNode>) {
     for node in &nodes {
-        node.link.bus.subscribe(Destination::Mesh(mesh())).await.unwrap();
+        node.link.bus.subscribe(Destination::Space(mesh())).await.unwrap();
     }
-    nodes[0].link.bus.send(Destination::Mesh(mesh()), left("x"));
+    nodes[0].link.bus.send(Destination::Space(mesh()), left("x"));
     nodes[1].log.wait_for(1).await;
     nodes[2].log.wait_for(1).await;
     assert!(nodes[0].log.all().is_empty());
@@ -80,9 +81,9 @@ pub async fn unsubscribed_means_no_more_parcels(nodes: Vec<TestNode>) {
 /// One publish, every node with members of the mesh receives it.
 pub async fn a_mesh_parcel_reaches_every_other_node(nodes: Vec<TestNode>) {
     for node in &nodes {
-        node.link.bus.subscribe(Destination::Mesh(mesh())).await.unwrap();
+        node.link.bus.subscribe(Destination::Space(mesh())).await.unwrap();
     }
-    nodes[2].link.bus.send(Destination::Mesh(mesh()), left("x"));
+    nodes[2].link.bus.send(Destination::Space(mesh()), left("x"));
     for node in &nodes[..2] {
         assert_eq!(node.log.wait_for(1).await[0].1, left("x"));
     }
@@ -158,11 +159,11 @@ pub async fn a_place_is_inherited_until_a_new_one_is_taken(nodes: Vec<TestNode>)
     assert_eq!(nodes[2].link.presence.online(&mesh()).await.unwrap(), 0, "it may yet begin anew");
     assert_eq!(place(&nodes[1], "a", claimed.epoch, Place::Same).await, (old, vec![]));
     assert_eq!(nodes[2].link.presence.online(&mesh()).await.unwrap(), 1);
-    nodes[2].link.bus.subscribe(Destination::Mesh(mesh())).await.unwrap();
+    nodes[2].link.bus.subscribe(Destination::Space(mesh())).await.unwrap();
     let (new, _) = place(&nodes[1], "a", claimed.epoch, Place::New).await;
     assert!(new > old);
     let news: Vec<_> = nodes[2].log.wait_for(2).await.into_iter().map(|(_, parcel)| parcel).collect();
-    let member = |place| Member { peer: peer("a"), place };
+    let member = |place| Member::new(peer("a"), place);
     assert!(
         matches!(&news[0], Parcel::Left { member: gone, at } if *gone == member(old) && (old..new).contains(at)),
         "{news:?}"
@@ -190,7 +191,7 @@ pub async fn a_hidden_session_is_not_listed_until_it_is_back(nodes: Vec<TestNode
 /// One order of coming and going, the same for all nodes, the one that changes something among them.
 pub async fn news_come_to_all_nodes_in_the_order_in_which_they_happened(nodes: Vec<TestNode>) {
     for node in &nodes {
-        node.link.bus.subscribe(Destination::Mesh(mesh())).await.unwrap();
+        node.link.bus.subscribe(Destination::Space(mesh())).await.unwrap();
     }
     let visits = |node: usize, name: &'static str| {
         let node = &nodes[node];
@@ -249,7 +250,7 @@ pub async fn what_is_said_again_is_kept_or_superseded(nodes: Vec<TestNode>) {
     let (at, _) = place(&nodes[0], "a", ea, Place::New).await;
     let newer = claim(&nodes[1], "b").await;
     let seat = |name, epoch, place| Seat {
-        mesh: mesh(),
+        space: mesh(),
         peer: peer(name),
         epoch,
         place,
@@ -285,4 +286,86 @@ pub async fn hundreds_registering_at_once_are_introduced_once(nodes: Vec<TestNod
             assert!(one_way != other_way, "p{i} and p{j}: {one_way} {other_way}");
         }
     }
+}
+
+/// The room of the tests.
+fn room(name: &str) -> SpaceName {
+    SpaceName::room_of(mesh().mesh(), &RoomName::parse(name).unwrap())
+}
+
+fn visit_showing(profile: &'static str) -> Visit {
+    Visit { profile: Some(Bytes::from_static(profile.as_bytes())), ..visit() }
+}
+
+fn showing(name: &str, place: u64, profile: &'static str) -> Member {
+    Member { profile: visit_showing(profile).profile, ..Member::new(peer(name), place) }
+}
+
+/// A room is its own space, and members see in lists and news what others show of themselves.
+pub async fn rooms_are_apart_and_show_profiles(nodes: Vec<TestNode>) {
+    let (hall, attic) = (room("hall"), room("attic"));
+    nodes[1].link.bus.subscribe(Destination::Space(hall.clone())).await.unwrap();
+    let presence = &nodes[0].link.presence;
+    let shown = "{\"key\": \"a\nb\"} and more";
+    let epoch = presence.claim(&hall, &peer("a"), visit_showing(shown)).await.unwrap().epoch;
+    let place = presence.place(&hall, &peer("a"), epoch, Place::Same).await.unwrap().place;
+    let joined = nodes[1].log.wait_for(1).await.remove(0);
+    assert_eq!(joined, (Destination::Space(hall.clone()), Parcel::Joined(showing("a", place, shown))));
+    for (space, found) in [(&hall, vec![showing("a", place, shown)]), (&attic, vec![]), (&mesh(), vec![])] {
+        let presence = &nodes[2].link.presence;
+        let epoch = presence.claim(space, &peer("b"), visit()).await.unwrap().epoch;
+        let members = presence.place(space, &peer("b"), epoch, Place::New).await.unwrap().members;
+        assert_eq!(members, found, "{space}");
+        assert!(presence.release(space, &peer("b"), epoch).await.unwrap());
+    }
+    let found = nodes[2].link.presence.locate(&hall, &peer("a")).await.unwrap().unwrap();
+    assert_eq!(found.visit, visit_showing(shown));
+    assert!(presence.release(&hall, &peer("a"), epoch).await.unwrap());
+    assert_eq!(nodes[2].link.presence.online(&hall).await.unwrap(), 0);
+}
+
+/// Two who come at once to the last seat do not both get it; who is there may come back.
+pub async fn a_room_has_no_more_members_than_it_may(nodes: Vec<TestNode>) {
+    let hall = room("hall");
+    let enter = async |node: usize, name: &str| {
+        nodes[node].link.presence.claim_within(&hall, &peer(name), visit(), 2).await
+    };
+    let first = enter(0, "a").await.unwrap();
+    let (b, c) = tokio::join!(enter(1, "b"), enter(2, "c"));
+    assert!(b.is_ok() != c.is_ok(), "{b:?} {c:?}");
+    assert_eq!(enter(0, "d").await, Err(BusError::Full));
+    let again = enter(1, "a").await.unwrap();
+    assert_eq!(again.previous.map(|previous| previous.epoch), Some(first.epoch));
+    nodes[1].link.presence.release(&hall, &peer("a"), again.epoch).await.unwrap();
+    enter(2, "d").await.unwrap();
+}
+
+/// In a room nobody who comes while a member is claimed anew misses it, and nobody hears that it was away.
+pub async fn a_member_that_comes_back_was_there_all_the_time(nodes: Vec<TestNode>) {
+    let hall = room("hall");
+    nodes[2].link.bus.subscribe(Destination::Space(hall.clone())).await.unwrap();
+    let claim = async |node: usize, name: &str, profile: &'static str| {
+        nodes[node].link.presence.claim(&hall, &peer(name), visit_showing(profile)).await.unwrap().epoch
+    };
+    let place = async |node: usize, name: &str, epoch| {
+        nodes[node].link.presence.place(&hall, &peer(name), epoch, Place::Same).await.unwrap()
+    };
+    let old = claim(0, "a", "old").await;
+    let at = place(0, "a", old).await.place;
+    let new = claim(1, "a", "new").await;
+    let b = claim(2, "b", "b").await;
+    let b = place(2, "b", b).await;
+    assert_eq!(b.members, [showing("a", at, "new")], "listed under the new profile, once");
+    let back = place(1, "a", new).await;
+    assert_eq!((back.place, back.members), (at, vec![showing("b", b.place, "b")]));
+    assert!(!nodes[0].link.presence.release(&hall, &peer("a"), old).await.unwrap());
+    assert!(nodes[1].link.presence.release(&hall, &peer("a"), new).await.unwrap());
+    let news: Vec<_> = nodes[2].log.wait_for(3).await.into_iter().map(|(_, parcel)| parcel).collect();
+    let [Parcel::Joined(a), Parcel::Joined(other), Parcel::Left { member: left, .. }] = &news[..] else {
+        panic!("{news:?}");
+    };
+    assert_eq!(
+        (a, other, left),
+        (&showing("a", at, "old"), &showing("b", b.place, "b"), &Member::new(peer("a"), at))
+    );
 }

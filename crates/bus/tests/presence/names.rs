@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use heliograph_bus::Parcel;
 use heliograph_bus::testing::mesh;
-use heliograph_core::id::MeshName;
+use heliograph_core::id::SpaceName;
 use heliograph_sandbox::Redis;
 
 use super::world::{Gateway, of_its_own, until};
@@ -39,7 +39,7 @@ async fn any_name_is_listed_told_found_and_buried() {
     let redis = Redis::standalone().await.unwrap();
     let url = of_its_own(&redis.url());
     for name in ["a:b", "{hg000}", "ä {x} it's %d *"] {
-        let mesh = MeshName::parse(name).unwrap();
+        let mesh = SpaceName::parse(name).unwrap();
         // The node's name is no other's in Redis either.
         let (here, there) = (format!("{name}:1"), format!("gw {name}"));
         let (here, there) = tokio::join!(
@@ -80,7 +80,7 @@ async fn any_name_is_listed_told_found_and_buried() {
 async fn meshes_are_apart() {
     let redis = Redis::standalone().await.unwrap();
     let url = of_its_own(&redis.url());
-    let other = MeshName::parse("default:x").unwrap();
+    let other = SpaceName::parse("default:x").unwrap();
     let (a, b) = tokio::join!(Gateway::start(&url, "a", mesh()), Gateway::start(&url, "b", other));
     a.register("x").await;
     b.register("x").await;

@@ -139,7 +139,7 @@ async fn who_was_hidden_when_redis_was_emptied_is_hidden_afterwards_and_has_its_
 async fn a_shard_that_was_emptied_is_refilled_without_anybody_asking() {
     let redis = Redis::cluster().await.unwrap();
     let meshes: Vec<_> =
-        (0..12).map(|i| heliograph_core::id::MeshName::parse(&format!("mesh-{i}")).unwrap()).collect();
+        (0..12).map(|i| heliograph_core::id::SpaceName::parse(&format!("mesh-{i}")).unwrap()).collect();
     let nodes = three(&redis.url(), &mesh()).await;
     let presence = nodes[0].presence();
     register_at_once(&nodes, "p", 3).await;

@@ -10,7 +10,7 @@ use heliograph_bus::testing::{Log, visit};
 use heliograph_bus::{
     BusError, Destination, Inbox, Link, Parcel, Place, Placement, Presence, Reseated, Seat,
 };
-use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId};
+use heliograph_core::id::{Epoch, GatewayId, PeerId, SpaceName};
 use prometheus::Registry;
 use tokio::time::{sleep, timeout};
 
@@ -67,7 +67,7 @@ pub(crate) struct Memory {
 pub(crate) struct Gateway {
     pub(crate) link: Link,
     pub(crate) registry: Registry,
-    pub(crate) mesh: MeshName,
+    pub(crate) mesh: SpaceName,
     node: Arc<Node>,
     log: Arc<Log>,
     memory: Mutex<Memory>,
@@ -75,14 +75,14 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// A gateway that is up and hears the mesh's news.
-    pub(crate) async fn start(url: &str, name: &str, mesh: MeshName) -> Arc<Self> {
+    pub(crate) async fn start(url: &str, name: &str, mesh: SpaceName) -> Arc<Self> {
         let gateway = Self::prepare(url, name, mesh);
         until("the node is up", async || gateway.link.bus.is_up()).await;
-        gateway.link.bus.subscribe(Destination::Mesh(gateway.mesh.clone())).await.unwrap();
+        gateway.link.bus.subscribe(Destination::Space(gateway.mesh.clone())).await.unwrap();
         gateway
     }
 
-    fn prepare(url: &str, name: &str, mesh: MeshName) -> Arc<Self> {
+    fn prepare(url: &str, name: &str, mesh: SpaceName) -> Arc<Self> {
         let registry = Registry::new();
         let id = GatewayId::parse(name).unwrap();
         let node = connect(Options::parse(url).unwrap(), id, &registry).unwrap();
@@ -257,7 +257,7 @@ async fn say_again(gateway: Weak<Gateway>) {
 impl Gateway {
     fn seats(&self) -> (Arc<dyn Presence>, Vec<Seat>) {
         let seat = |(peer, session): (&PeerId, &Session)| Seat {
-            mesh: self.mesh.clone(),
+            space: self.mesh.clone(),
             peer: peer.clone(),
             epoch: session.epoch,
             place: session.place,
@@ -289,12 +289,12 @@ impl Gateway {
 }
 
 /// Three gateways on one Redis.
-pub(crate) async fn three(url: &str, mesh: &MeshName) -> Vec<Arc<Gateway>> {
+pub(crate) async fn three(url: &str, mesh: &SpaceName) -> Vec<Arc<Gateway>> {
     three_by(&[url, url, url].map(str::to_owned), mesh).await
 }
 
 /// Three gateways that reach one Redis by these ways.
-pub(crate) async fn three_by(urls: &[String; 3], mesh: &MeshName) -> Vec<Arc<Gateway>> {
+pub(crate) async fn three_by(urls: &[String; 3], mesh: &SpaceName) -> Vec<Arc<Gateway>> {
     let prefix = of_its_own("");
     let mut starting = vec![];
     for (i, url) in urls.iter().enumerate() {

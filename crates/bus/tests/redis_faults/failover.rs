@@ -12,7 +12,7 @@ use crate::traffic::{Traffic, to};
 
 async fn two_nodes(redis: &Redis) -> (Vec<TestNode>, Traffic) {
     let nodes = nodes(&Options::parse(&redis.url()).unwrap(), 2).await;
-    nodes[1].link.bus.subscribe(Destination::Mesh(mesh())).await.unwrap();
+    nodes[1].link.bus.subscribe(Destination::Space(mesh())).await.unwrap();
     let traffic = Traffic::start(&nodes[0], &nodes[1]).await;
     traffic.flows().await;
     (nodes, traffic)

@@ -18,7 +18,7 @@ async fn a_killed_redis_that_comes_back_empty_is_worked_with_at_once() {
     let mut redis = Redis::standalone().await.unwrap();
     let nodes = nodes(&Options::parse(&redis.url()).unwrap(), 2).await;
     let traffic = Traffic::start(&nodes[0], &nodes[1]).await;
-    let mesh = Destination::Mesh(heliograph_bus::testing::mesh());
+    let mesh = Destination::Space(heliograph_bus::testing::mesh());
     nodes[0].link.bus.subscribe(mesh.clone()).await.unwrap();
     for _ in 0..3 {
         traffic.flows().await;

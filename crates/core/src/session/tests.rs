@@ -108,7 +108,10 @@ impl World {
     }
 
     fn says_as(&mut self, sender: &str, message: ClientMessage<'_>) -> String {
-        let envelope = Envelope { sender: Cow::Borrowed(sender), message };
+        self.says_in(Envelope { sender: Some(Cow::Borrowed(sender)), message })
+    }
+
+    fn says_in(&mut self, envelope: Envelope<'_>) -> String {
         shown(&self.session.on_client(envelope, &self.authority, &self.limits, self.now))
     }
 
@@ -132,6 +135,7 @@ impl World {
             id: None,
             payload: Bytes::from_static(b"{}"),
             receipt: false,
+            to_all: false,
             accepted_at: self.now,
             via_bus: false,
             trace: None,
@@ -158,6 +162,9 @@ fn effect_shown(effect: &Effect<'_>) -> String {
         Effect::Unplace => "unplace".to_owned(),
         Effect::Return(signal) => format!("return to {}", signal.from.id),
         Effect::Relay { target, .. } => format!("relay to {target}"),
+        Effect::Broadcast(_) => "broadcast".to_owned(),
+        Effect::Enter(_) => "enter".to_owned(),
+        Effect::Leave => "leave".to_owned(),
         Effect::Health => "health".to_owned(),
         Effect::Pong { payload } => format!("pong {}", String::from_utf8_lossy(payload)),
         Effect::Ping { .. } => "ping".to_owned(),
@@ -172,8 +179,11 @@ fn message_shown(message: &ServerMessage) -> String {
         ServerMessage::PeerList { peers, welcome: Some(_) } => format!("list of {} and welcome", peers.len()),
         ServerMessage::Signal { signal, .. } => format!("signal from {}", signal.from.id),
         ServerMessage::Resumed(_) => "resumed".to_owned(),
-        ServerMessage::PeerJoined { peer, role: None } => format!("joined {peer}"),
-        ServerMessage::PeerJoined { peer, role: Some(role) } => format!("joined {peer}, {}", role.as_str()),
+        ServerMessage::PeerJoined { peer, role: None, .. } => format!("joined {peer}"),
+        ServerMessage::PeerJoined { peer, role: Some(role), .. } => {
+            format!("joined {peer}, {}", role.as_str())
+        }
+        ServerMessage::Challenge { .. } => "challenge".to_owned(),
         ServerMessage::PeerLeft { peer } => format!("left {peer}"),
         ServerMessage::PeerRevoked { peer } => format!("revoked {peer}"),
         ServerMessage::Approved => "approved".to_owned(),
@@ -212,7 +222,7 @@ fn ping() -> ClientMessage<'static> {
 }
 
 fn member(name: &str, place: u64) -> Member {
-    Member { peer: PeerId::parse(name).unwrap(), place }
+    Member::new(PeerId::parse(name).unwrap(), place)
 }
 
 /// What comes of `input` at each of [`STAGES`].
@@ -307,7 +317,11 @@ fn nobody_speaks_for_another() {
 #[test]
 fn proving_an_identity_again_is_no_spoof() {
     let message = || ClientMessage::Authenticate { token: Cow::Borrowed("a.b.c") };
-    check("authenticate", |world| world.says_as("", message()), ["nothing: accepted"; 5]);
+    check(
+        "authenticate",
+        |world| world.says_in(Envelope { sender: None, message: message() }),
+        ["nothing: accepted"; 5],
+    );
 }
 
 #[test]
@@ -454,7 +468,7 @@ fn who_is_not_approved_is_shown_nobody() {
 #[test]
 fn a_relayed_message_carries_the_authenticated_sender() {
     let mut world = World::at(Stage::Placed(NEW));
-    let envelope = Envelope { sender: Cow::Borrowed(ME), message: directed(Kind::Offer) };
+    let envelope = Envelope { sender: Some(Cow::Borrowed(ME)), message: directed(Kind::Offer) };
     let step = world.session.on_client(envelope, &world.authority, &world.limits, world.now);
     let Effect::Relay { target, signal } = step.effect else { panic!("{step:?}") };
     assert_eq!((&*target, &*signal.payload, signal.id.as_deref()), ("other", &b"{}"[..], Some("7")));
@@ -471,7 +485,7 @@ fn a_receipt_is_asked_for_by_feedback_and_an_id() {
             other => panic!("{other:?}"),
         };
         let message = ClientMessage::Directed(Directed { kind, target, id: id.map(Cow::Borrowed), payload });
-        let envelope = Envelope { sender: Cow::Borrowed(ME), message };
+        let envelope = Envelope { sender: Some(Cow::Borrowed(ME)), message };
         match world.session.on_client(envelope, &world.authority, &world.limits, world.now).effect {
             Effect::Relay { signal, .. } => assert_eq!(signal.receipt, expect, "{client:?}, {id:?}"),
             other => panic!("{other:?}"),

@@ -46,14 +46,14 @@ pub fn decode(frame: &Bytes) -> Result<Envelope<'_>, Malformed> {
     let Text(name) = fields.r#type;
     if name == "authenticate" {
         let token = token_of(fields.payload)?;
-        return Ok(Envelope { sender: Cow::Borrowed(""), message: ClientMessage::Authenticate { token } });
+        return Ok(Envelope { sender: None, message: ClientMessage::Authenticate { token } });
     }
     let Some(Text(sender)) = fields.peer_id else {
         return Err(Malformed("`peer_id` is missing".to_owned()));
     };
     if name == "resume" {
         let message = resumption(fields.payload, fields.target_id.is_some())?;
-        return Ok(Envelope { sender, message });
+        return Ok(Envelope { sender: Some(sender), message });
     }
     let payload =
         fields.payload.map_or(Bytes::from_static(b"null"), |raw| frame.slice_ref(raw.get().as_bytes()));
@@ -70,7 +70,7 @@ pub fn decode(frame: &Bytes) -> Result<Envelope<'_>, Malformed> {
             Err(kind) => ClientMessage::Unknown { kind },
         },
     };
-    Ok(Envelope { sender, message })
+    Ok(Envelope { sender: Some(sender), message })
 }
 
 /// The type of a directed message, or the name of a type that is neither known nor directed.

@@ -19,7 +19,8 @@ pub fn encode(message: &ServerMessage, receiver: &PeerId, out: &mut Vec<u8>) {
         ServerMessage::Signal { signal, seq } => encode_signal(signal, *seq, receiver, out),
         ServerMessage::Resumed(resumed) => encode_resumed(resumed, out),
         ServerMessage::PeerList { peers, welcome } => encode_peer_list(peers, welcome.as_deref(), out),
-        ServerMessage::PeerJoined { peer, role } => encode_joined(peer, *role, out),
+        ServerMessage::PeerJoined { peer, role, profile: _ } => encode_joined(peer, *role, out),
+        ServerMessage::Challenge { .. } => {} // tokens are what proves an identity here
         ServerMessage::PeerLeft { peer } => encode_event("peer_left", peer, out),
         ServerMessage::PeerRevoked { peer } => encode_event("peer_revoked", peer, out),
         ServerMessage::Approved => registry("approved", &json!({}), out),
@@ -55,7 +56,7 @@ fn encode_signal(signal: &Signal, seq: Option<u64>, receiver: &PeerId, out: &mut
         Kind::Offer => text(out, r#""offer""#),
         Kind::Answer => text(out, r#""answer""#),
         Kind::Candidate => text(out, r#""ice_candidate""#),
-        Kind::Application(name) => value(out, name),
+        Kind::Application(name) => value(out, &**name),
     }
     text(out, r#","peer_id":""#);
     text(out, signal.from.id.as_str());

@@ -30,7 +30,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         Just(Kind::Offer),
         Just(Kind::Answer),
         Just(Kind::Candidate),
-        text().prop_map(Kind::Application)
+        text().prop_map(|name| Kind::Application(name.into()))
     ]
 }
 
@@ -38,7 +38,7 @@ prop_compose! {
     fn signal()(
         (from, from_epoch, from_version, kind) in (peer(), any::<u64>(), any::<u64>(), kind()),
         (id, payload, receipt, accepted_unix_us) in (option::of(text()), ".{0,300}", any::<bool>(), any::<u64>()),
-        trace in option::of((any::<u128>(), any::<u64>())),
+        trace in option::of((any::<u128>(), any::<u64>())), behind in option::of(peer()),
     ) -> RemoteSignal {
         RemoteSignal {
             from,
@@ -50,6 +50,7 @@ prop_compose! {
             receipt,
             accepted_unix_us,
             trace: trace.map(|(trace_id, span_id)| TraceContext { trace_id, span_id }),
+            behind,
         }
     }
 }
@@ -88,25 +89,27 @@ prop_compose! {
 }
 
 fn member() -> impl Strategy<Value = Member> {
-    (peer(), any::<u64>()).prop_map(|(peer, place)| Member { peer, place })
+    (peer(), any::<u64>()).prop_map(|(peer, place)| Member::new(peer, place))
 }
 
 fn parcel() -> impl Strategy<Value = Parcel> {
-    let mesh = || name().prop_map(|name| MeshName::parse(&name).unwrap());
+    let mesh = || name().prop_map(|name| SpaceName::parse(&name).unwrap());
     let epoch = || any::<u64>().prop_map(Epoch);
     let take_over = (mesh(), peer(), epoch(), name(), text(), option::of(any::<u64>()));
     prop_oneof![
         signal().prop_map(Parcel::Signal),
+        signal().prop_map(Parcel::Broadcast),
         (epoch(), receipt()).prop_map(|(epoch, receipt)| Parcel::Receipt { epoch, receipt }),
         epoch().prop_map(|by| Parcel::Superseded { by }),
         member().prop_map(Parcel::Joined),
         (member(), any::<u64>()).prop_map(|(member, at)| Parcel::Left { member, at }),
         take_over.prop_map(|(mesh, peer, by, to, token, received)| {
             let to = GatewayId::parse(&to).unwrap();
-            Parcel::TakeOver(TakeOver { mesh, peer, by, to, token, received })
+            Parcel::TakeOver(TakeOver { space: mesh, peer, by, to, token, received })
         }),
-        (mesh(), peer(), epoch(), option::of(estate()))
-            .prop_map(|(mesh, peer, by, estate)| { Parcel::HandOver(HandOver { mesh, peer, by, estate }) }),
+        (mesh(), peer(), epoch(), option::of(estate())).prop_map(|(mesh, peer, by, estate)| {
+            Parcel::HandOver(HandOver { space: mesh, peer, by, estate })
+        }),
         any::<bool>().prop_map(|on| Parcel::Drain { on }),
     ]
 }
@@ -154,7 +157,7 @@ fn only_a_fence_comes_back_to_its_sender() {
 
 #[test]
 fn news_of_scripts_are_read() {
-    let member = |peer: &str| Member { peer: PeerId::parse(peer).unwrap(), place: 12 };
+    let member = |peer: &str| Member::new(PeerId::parse(peer).unwrap(), 12);
     let check = |frame: &'static str, expect: Option<Parcel>| {
         let expect = expect.map_or(Decoded::Malformed, Decoded::Parcel);
         assert_eq!(decode(&Bytes::from_static(frame.as_bytes()), &me()), expect, "{frame}");
@@ -186,7 +189,7 @@ fn texts_that_no_length_can_say_are_refused() {
 #[test]
 fn frames_stay_as_they_are() {
     let peer = || PeerId::parse("a").unwrap();
-    let mesh = || MeshName::parse("m").unwrap();
+    let mesh = || SpaceName::parse("m").unwrap();
     let signal = || RemoteSignal {
         from: peer(),
         from_epoch: Epoch(0x0102),
@@ -197,6 +200,7 @@ fn frames_stay_as_they_are() {
         receipt: true,
         accepted_unix_us: 4,
         trace: Some(TraceContext { trace_id: 5, span_id: 6 }),
+        behind: None,
     };
     let receipt =
         || Receipt { id: Some("i".into()), target: "t".into(), failure: Some(Undeliverable::QueueFull) };
@@ -226,16 +230,16 @@ fn frames_stay_as_they_are() {
         "01 02 0167 0100000000000000 04 010074 01 010069",
     );
     check(&Parcel::Superseded { by: Epoch(1) }, "01 03 0167 0100000000000000");
-    check(&Parcel::Joined(Member { peer: peer(), place: 1 }), "01 04 0167 0100000000000000 010061");
+    check(&Parcel::Joined(Member::new(peer(), 1)), "01 04 0167 0100000000000000 010061");
     check(
-        &Parcel::Left { member: Member { peer: peer(), place: 1 }, at: 2 },
+        &Parcel::Left { member: Member::new(peer(), 1), at: 2 },
         "01 05 0167 0100000000000000 010061 0200000000000000",
     );
     let to = GatewayId::parse("h").unwrap();
     let by = Epoch(1);
     check(
         &Parcel::TakeOver(TakeOver {
-            mesh: mesh(),
+            space: mesh(),
             peer: peer(),
             by,
             to,
@@ -245,10 +249,17 @@ fn frames_stay_as_they_are() {
         "01 06 0167 01006d 010061 0100000000000000 010068 010074 01 0200000000000000",
     );
     check(
-        &Parcel::HandOver(HandOver { mesh: mesh(), peer: peer(), by, estate: Some(estate) }),
+        &Parcel::HandOver(HandOver { space: mesh(), peer: peer(), by, estate: Some(estate) }),
         "01 07 0167 01006d 010061 0100000000000000 01 02 01 0100000000000000 0200000000000000 0300000000000000 \
          0500000000000000 01000000 11000000 0400000000000000 02 04 010074 01 010069 00000000 \
          01000000 06000000 010069 010074",
     );
     check(&Parcel::Drain { on: true }, "01 08 0167 01");
+    let behind = RemoteSignal { behind: Some(peer()), id: None, trace: None, ..signal() };
+    check(
+        &Parcel::Broadcast(behind),
+        "01 09 0167 0c 010061 0201000000000000 0300000000000000 03 01006b 0400000000000000 02000000 7b7d 010061",
+    );
+    let member = Member { profile: Some(Bytes::from_static(b"{}")), ..Member::new(peer(), 1) };
+    check(&Parcel::Joined(member), "4a2031 2061 0a7b7d");
 }

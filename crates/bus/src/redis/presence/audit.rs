@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use heliograph_core::id::{MeshName, PeerId};
+use heliograph_core::id::{PeerId, SpaceName};
 
 use super::calls::answer;
 use super::own::{Debt, GHOST_AGE, Who};
@@ -36,9 +36,9 @@ impl RedisPresence {
             let mut owed = vec![];
             let mut calls = vec![];
             for debt in debts {
-                let Debt::Release { who: (mesh, peer), epoch, place } = &debt else { continue };
-                let era = self.eras.now(Partition::of_mesh(mesh));
-                let call = era.map(|era| (self.release_call(mesh, peer, *epoch, *place, era), era));
+                let Debt::Release { who: (space, peer), epoch, place } = &debt else { continue };
+                let era = self.eras.now(Partition::of_space(space));
+                let call = era.map(|era| (self.release_call(space, peer, *epoch, *place, era), era));
                 let owing = self.ledger.owe(debt);
                 if let Some((call, era)) = call {
                     owed.push((owing, era));
@@ -77,10 +77,10 @@ impl RedisPresence {
         let index = self.prefix().name_of(partition, "index", self.id.as_str());
         let scan = redis::cmd("SSCAN").arg(index).arg(cursor).arg("COUNT").arg(SHOWN).to_owned();
         let (cursor, entries): (u64, Vec<String>) = self.topology.query(partition, &scan).await?;
-        for (mesh, peer) in entries.iter().filter_map(|entry| entry.split_once('\n')) {
-            let (Ok(mesh), Ok(peer)) = (MeshName::parse(mesh), PeerId::parse(peer)) else { continue };
-            if self.sessions.get(&mesh, &peer).is_none() {
-                ghosts.push((mesh, peer));
+        for (space, peer) in entries.iter().filter_map(|entry| entry.split_once('\n')) {
+            let (Ok(space), Ok(peer)) = (SpaceName::parse(space), PeerId::parse(peer)) else { continue };
+            if self.sessions.get(&space, &peer).is_none() {
+                ghosts.push((space, peer));
             }
         }
         let partition = if cursor == 0 { partition.index() + 1 } else { partition.index() };
@@ -90,19 +90,19 @@ impl RedisPresence {
 
     /// Ends these sessions if they stand in Redis as this node's, are none of its own, and not just being claimed.
     async fn forget(&self, ghosts: Vec<Who>) -> Result<(), BusError> {
-        let mut by_mesh: BTreeMap<MeshName, Vec<PeerId>> = BTreeMap::new();
-        for (mesh, peer) in ghosts {
-            by_mesh.entry(mesh).or_default().push(peer);
+        let mut by_space: BTreeMap<SpaceName, Vec<PeerId>> = BTreeMap::new();
+        for (space, peer) in ghosts {
+            by_space.entry(space).or_default().push(peer);
         }
         let age_us = u64::try_from(GHOST_AGE.as_micros()).unwrap_or(u64::MAX);
-        let calls: Vec<Call> = by_mesh
+        let calls: Vec<Call> = by_space
             .iter()
-            .filter_map(|(mesh, peers)| {
-                let era = self.eras.now(Partition::of_mesh(mesh))?;
-                let mut call = self.mesh_call(&SCRIPTS.forget, &self.id, mesh, era).arg(age_us);
+            .filter_map(|(space, peers)| {
+                let era = self.eras.now(Partition::of_space(space))?;
+                let mut call = self.space_call(&SCRIPTS.forget, &self.id, space, era).arg(age_us);
                 for peer in peers {
                     call.push(peer.as_str());
-                    call.push(self.sessions.get(mesh, peer).map_or(0, |own| own.epoch.0));
+                    call.push(self.sessions.get(space, peer).map_or(0, |own| own.epoch.0));
                 }
                 Some(call)
             })

@@ -1,13 +1,15 @@
-//! Asks the scripts of a mesh and reads their answers.
+//! Asks the scripts of a space and reads their answers.
 
 use std::sync::Arc;
 
-use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId};
+use bytes::Bytes;
+use heliograph_core::id::{Epoch, GatewayId, PeerId, SpaceName};
 use heliograph_core::message::Member;
 use redis::{Pipeline, Value};
 use tokio::time::Instant;
 
 use super::{PATIENCE, RedisPresence};
+use crate::redis::frame::split_profile;
 use crate::redis::keys::{Partition, Prefix};
 use crate::redis::scripts::{Call, Outcome, Source, elements, number, text};
 use crate::{BusError, Destination, Previous, Visit, Whereabouts};
@@ -19,7 +21,7 @@ const PIPELINE: usize = 64;
 pub(super) struct Answer {
     pub(super) outcome: Outcome,
     parts: Vec<Value>,
-    /// The mesh's order, where it was asked for.
+    /// The space's order, where it was asked for.
     pub(super) list: Value,
 }
 
@@ -61,20 +63,20 @@ impl RedisPresence {
         &self.topology.connector().options().prefix
     }
 
-    pub(super) fn mesh_key(&self, mesh: &MeshName, what: &str) -> (Partition, Vec<u8>) {
-        let partition = Partition::of_mesh(mesh);
-        (partition, self.prefix().name_of(partition, what, mesh.as_str()))
+    pub(super) fn space_key(&self, space: &SpaceName, what: &str) -> (Partition, Vec<u8>) {
+        let partition = Partition::of_space(space);
+        (partition, self.prefix().name_of(partition, what, space.as_str()))
     }
 
-    /// A call of a mesh's script on behalf of a node, with the keys and arguments that all of them take.
-    pub(super) fn mesh_call(
+    /// A call of a space's script on behalf of a node, with the keys and arguments that all of them take.
+    pub(super) fn space_call(
         &self,
         source: &'static Source,
         node: &GatewayId,
-        mesh: &MeshName,
+        space: &SpaceName,
         era: u64,
     ) -> Call {
-        let partition = Partition::of_mesh(mesh);
+        let partition = Partition::of_space(space);
         let sharded = self.topology.shard(partition).is_none_or(|shard| shard.sharded_pubsub);
         let prefix = self.prefix();
         source
@@ -83,64 +85,64 @@ impl RedisPresence {
             .key(prefix.name(partition, "era"))
             .key(prefix.name_of(partition, "fate", node.as_str()))
             .key(prefix.name_of(partition, "index", node.as_str()))
-            .key(prefix.name_of(partition, "seats", mesh.as_str()))
-            .key(prefix.name_of(partition, "order", mesh.as_str()))
-            .key(prefix.channel(&Destination::Mesh(mesh.clone())))
+            .key(prefix.name_of(partition, "seats", space.as_str()))
+            .key(prefix.name_of(partition, "order", space.as_str()))
+            .key(prefix.channel(&Destination::Space(space.clone())))
             .arg(era)
             .arg(node.as_str())
             .arg(if sharded { "SPUBLISH" } else { "PUBLISH" })
-            .arg(mesh.as_str())
+            .arg(space.as_str())
     }
 
     pub(super) fn release_call(
         &self,
-        mesh: &MeshName,
+        space: &SpaceName,
         peer: &PeerId,
         epoch: Epoch,
         place: Option<u64>,
         era: u64,
     ) -> Call {
         let place = place.map(|place| place.to_string()).unwrap_or_default();
-        let call = self.mesh_call(&super::SCRIPTS.release, &self.id, mesh, era);
+        let call = self.space_call(&super::SCRIPTS.release, &self.id, space, era);
         call.arg(peer.as_str()).arg(epoch.0).arg(place)
     }
 
     /// Asks under the era that this node knows; if it is another one by now, after this node has said whom it has.
     pub(super) async fn ask(
         &self,
-        mesh: &MeshName,
+        space: &SpaceName,
         source: &'static Source,
         arguments: impl Fn(Call) -> Call,
     ) -> Result<Answer, BusError> {
-        self.ask_until_open(mesh, source, arguments, None).await
+        self.ask_until_open(space, source, arguments, None).await
     }
 
-    /// As [`Self::ask`], and reads the mesh's order in the same moment.
+    /// As [`Self::ask`], and reads the space's order in the same moment.
     ///
     /// By a transaction: a list that goes through a script takes Redis several times as long, and in a storm of
     /// reconnects the lists are all that Redis does.
     pub(super) async fn ask_with_list(
         &self,
-        mesh: &MeshName,
+        space: &SpaceName,
         source: &'static Source,
         arguments: impl Fn(Call) -> Call,
     ) -> Result<Answer, BusError> {
-        let (_, order) = self.mesh_key(mesh, "order");
-        self.ask_until_open(mesh, source, arguments, Some(&order)).await
+        let (_, order) = self.space_key(space, "order");
+        self.ask_until_open(space, source, arguments, Some(&order)).await
     }
 
     async fn ask_until_open(
         &self,
-        mesh: &MeshName,
+        space: &SpaceName,
         source: &'static Source,
         arguments: impl Fn(Call) -> Call,
         order: Option<&[u8]>,
     ) -> Result<Answer, BusError> {
         let deadline = Instant::now() + PATIENCE;
-        let partition = Partition::of_mesh(mesh);
+        let partition = Partition::of_space(space);
         loop {
             let era = self.eras.known(partition, deadline).await?;
-            let call = arguments(self.mesh_call(source, &self.id, mesh, era));
+            let call = arguments(self.space_call(source, &self.id, space, era));
             let answer = match order {
                 Some(order) => self.invoke_with_list(&call, order).await?,
                 None => answer(self.topology.invoke(partition, &call.invocation()).await?)?,
@@ -151,7 +153,7 @@ impl RedisPresence {
                     self.was_given_up();
                     self.eras.over(partition, era);
                 }
-                Outcome::Done | Outcome::Newer | Outcome::Back => return Ok(answer),
+                Outcome::Done | Outcome::Newer | Outcome::Back | Outcome::Full => return Ok(answer),
             }
         }
     }
@@ -169,7 +171,7 @@ impl RedisPresence {
         Ok(Answer { list, ..answer(said)? })
     }
 
-    /// Runs many calls, few round trips to each shard; answers in the order of the calls. Those of one mesh run in the
+    /// Runs many calls, few round trips to each shard; answers in the order of the calls. Those of one space run in the
     /// order in which they stand.
     pub(super) async fn ask_many(&self, calls: &[Call]) -> Result<Vec<Value>, BusError> {
         let mut answers = vec![Value::Nil; calls.len()];
@@ -215,25 +217,40 @@ pub(super) fn previous(claimed: &Answer) -> Option<Previous> {
     })
 }
 
-/// The members of a mesh's order, without whoever has the place `but`.
+/// The members of a space's order, without whoever has the place `but`.
 pub(super) fn member_list(order: &Value, but: u64) -> Vec<Member> {
     let member = |entry: &Value| {
-        let (place, peer) = text(entry)?.split_once(' ')?;
+        let (place, rest) = text(entry)?.split_once(' ')?;
         let place = place.parse().ok().filter(|&place| place != but)?;
-        Some(Member { peer: PeerId::parse(peer).ok()?, place })
+        let (peer, profile) = split_profile(rest);
+        Some(Member { peer: PeerId::parse(peer).ok()?, place, profile })
     };
     elements(order).iter().filter_map(member).collect()
 }
 
+/// What a session says of itself, as it stands in Redis.
+pub(super) fn write_visit(visit: &Visit) -> Vec<u8> {
+    let mut text = format!("{}\n{}", visit.since_unix_ms, visit.dialect).into_bytes();
+    if let Some(profile) = &visit.profile {
+        text.push(b'\n');
+        text.extend_from_slice(profile);
+    }
+    text
+}
+
 /// A seat as it stands in Redis.
 pub(super) fn read_seat(text: &str) -> Option<Whereabouts> {
-    let mut parts = text.splitn(5, '\n');
+    let mut parts = text.splitn(6, '\n');
     let mut next = || parts.next();
     Some(Whereabouts {
         epoch: Epoch(next()?.parse().ok()?),
         placed: !next()?.is_empty(),
         gateway: GatewayId::parse(next()?).ok()?,
-        visit: Visit { since_unix_ms: next()?.parse().ok()?, dialect: next()?.to_owned().into() },
+        visit: Visit {
+            since_unix_ms: next()?.parse().ok()?,
+            dialect: next()?.to_owned().into(),
+            profile: next().map(|profile| Bytes::copy_from_slice(profile.as_bytes())),
+        },
     })
 }
 
@@ -243,7 +260,7 @@ mod tests {
 
     #[test]
     fn seats_are_read_as_scripts_write_them() {
-        let visit = Visit { since_unix_ms: 12, dialect: "mesh".into() };
+        let visit = Visit { since_unix_ms: 12, dialect: "mesh".into(), profile: None };
         let gateway = GatewayId::parse("gw 1: {x}").unwrap();
         let expect = Whereabouts { gateway, epoch: Epoch(7), placed: true, visit };
         assert_eq!(read_seat("7\n9\ngw 1: {x}\n12\nmesh"), Some(expect));

@@ -101,7 +101,7 @@ impl RedisPresence {
         with_beats: bool,
     ) -> Call {
         // One partition for all nodes; which one does not matter, but it never changes.
-        let partition = Partition::of_mesh(&MeshName::default_mesh());
+        let partition = Partition::of_space(&MeshName::default_mesh().into());
         let mut call = source.call(partition);
         if with_beats {
             call = call.key(self.prefix().name(partition, "beats"));

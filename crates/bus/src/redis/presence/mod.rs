@@ -1,6 +1,6 @@
 //! Who is on, as Redis knows it.
 //!
-//! All that is kept of a mesh stands in one partition, so that one script sees and changes it at once, and publishes the
+//! All that is kept of a space stands in one partition, so that one script sees and changes it at once, and publishes the
 //! news of the change in the same moment: all nodes hear news in the order of the changes.
 //!
 //! | key | holds |
@@ -8,7 +8,7 @@
 //! | `seats:MESH` | hash: peer → epoch, place, node, what the session says of itself |
 //! | `order:MESH` | sorted set: place and peer by place; whom lists show |
 //! | `clock` | the last number given as an epoch, a place or the moment of a departure |
-//! | `index:NODE` | set: the mesh and peer of this node's sessions |
+//! | `index:NODE` | set: the space and peer of this node's sessions |
 //! | `era`, `opening` | see [`eras`] |
 //! | `fate:NODE` | `-N`: the node was buried when its beat stood at N; `+N`: it came back with beat N |
 //! | `beats`, `condemned` | hashes, in one partition: node → beat; node → the beat at which it died, until it is buried |
@@ -31,20 +31,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId};
+use heliograph_core::id::{Epoch, GatewayId, PeerId, SpaceName};
 use prometheus::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::audit::Audit;
-use self::calls::{answer, member_list, previous, read_seat};
+use self::calls::{answer, member_list, previous, read_seat, write_visit};
 use self::eras::Eras;
 use self::metrics::Metrics;
 use self::own::{Debt, Ledger, Own, Sessions};
 use self::view::View;
 use super::keys::Partition;
-use super::scripts::{Outcome, SCRIPTS};
+use super::scripts::{Call, Outcome, SCRIPTS};
 use super::topology::Topology;
 use crate::{BusError, Claim, NodeStatus, Place, Placement, Presence, Reseated, Seat, Visit, Whereabouts};
 
@@ -130,12 +130,23 @@ impl RedisPresence {
 
 #[async_trait]
 impl Presence for RedisPresence {
-    async fn claim(&self, mesh: &MeshName, peer: &PeerId, visit: Visit) -> Result<Claim, BusError> {
-        let who = (mesh.clone(), peer.clone());
+    async fn claim_within(
+        &self,
+        space: &SpaceName,
+        peer: &PeerId,
+        visit: Visit,
+        most: u32,
+    ) -> Result<Claim, BusError> {
+        let who = (space.clone(), peer.clone());
         // Until it is answered, nobody knows whether it was made.
         let doubt = self.ledger.owe(Debt::Doubt { who: who.clone(), since: Instant::now() });
-        let visit = format!("{}\n{}", visit.since_unix_ms, visit.dialect);
-        let answered = self.ask(mesh, &SCRIPTS.claim, |call| call.arg(peer.as_str()).arg(&visit)).await?;
+        let (visit, stays_listed) = (write_visit(&visit), u8::from(space.is_room()));
+        let arguments = |call: Call| call.arg(peer.as_str()).arg(&visit[..]).arg(most).arg(stays_listed);
+        let answered = self.ask(space, &SCRIPTS.claim, arguments).await?;
+        if answered.outcome == Outcome::Full {
+            doubt.paid();
+            return Err(BusError::Full);
+        }
         let epoch = Epoch(answered.number(1)?);
         let former = previous(&answered);
         let place = former.as_ref().and_then(|former| former.place);
@@ -150,7 +161,7 @@ impl Presence for RedisPresence {
 
     async fn place(
         &self,
-        mesh: &MeshName,
+        space: &SpaceName,
         peer: &PeerId,
         epoch: Epoch,
         place: Place,
@@ -159,35 +170,35 @@ impl Presence for RedisPresence {
             Place::New => "new",
             Place::Same => "same",
         };
-        let call =
-            self.ask_with_list(mesh, &SCRIPTS.place, |call| call.arg(peer.as_str()).arg(epoch.0).arg(wanted));
+        let call = self
+            .ask_with_list(space, &SCRIPTS.place, |call| call.arg(peer.as_str()).arg(epoch.0).arg(wanted));
         let answered = call.await?;
         if answered.outcome == Outcome::Newer {
             return Err(BusError::Superseded);
         }
         let place = answered.number(1)?;
-        self.sessions.placed(mesh, peer, epoch, Some(place));
+        self.sessions.placed(space, peer, epoch, Some(place));
         Ok(Placement { place, members: member_list(&answered.list, place) })
     }
 
-    async fn hide(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<(), BusError> {
-        let call = self.ask(mesh, &SCRIPTS.hide, |call| call.arg(peer.as_str()).arg(epoch.0));
+    async fn hide(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Result<(), BusError> {
+        let call = self.ask(space, &SCRIPTS.hide, |call| call.arg(peer.as_str()).arg(epoch.0));
         call.await.map(drop)
     }
 
-    async fn unplace(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
-        let call = self.ask(mesh, &SCRIPTS.unplace, |call| call.arg(peer.as_str()).arg(epoch.0));
+    async fn unplace(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
+        let call = self.ask(space, &SCRIPTS.unplace, |call| call.arg(peer.as_str()).arg(epoch.0));
         let had_place = call.await?.number(1)? == 1;
-        self.sessions.placed(mesh, peer, epoch, None);
+        self.sessions.placed(space, peer, epoch, None);
         Ok(had_place)
     }
 
-    async fn release(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
-        let place = self.sessions.ended(mesh, peer, epoch);
-        let debt = Debt::Release { who: (mesh.clone(), peer.clone()), epoch, place };
+    async fn release(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Result<bool, BusError> {
+        let place = self.sessions.ended(space, peer, epoch);
+        let debt = Debt::Release { who: (space.clone(), peer.clone()), epoch, place };
         let owing = self.ledger.owe(debt);
-        let Some(era) = self.eras.now(Partition::of_mesh(mesh)) else { return Ok(place.is_some()) };
-        let call = self.release_call(mesh, peer, epoch, place, era);
+        let Some(era) = self.eras.now(Partition::of_space(space)) else { return Ok(place.is_some()) };
+        let call = self.release_call(space, peer, epoch, place, era);
         let released = self.topology.invoke(call.partition, &call.invocation()).await.and_then(answer);
         match released {
             Ok(released) if released.outcome == Outcome::Done => {
@@ -205,13 +216,13 @@ impl Presence for RedisPresence {
         }
     }
 
-    async fn online(&self, mesh: &MeshName) -> Result<u64, BusError> {
-        let (partition, key) = self.mesh_key(mesh, "order");
+    async fn online(&self, space: &SpaceName) -> Result<u64, BusError> {
+        let (partition, key) = self.space_key(space, "order");
         self.topology.query(partition, redis::cmd("ZCARD").arg(key)).await
     }
 
-    async fn locate(&self, mesh: &MeshName, peer: &PeerId) -> Result<Option<Whereabouts>, BusError> {
-        let (partition, key) = self.mesh_key(mesh, "seats");
+    async fn locate(&self, space: &SpaceName, peer: &PeerId) -> Result<Option<Whereabouts>, BusError> {
+        let (partition, key) = self.space_key(space, "seats");
         let seat: Option<String> =
             self.topology.query(partition, redis::cmd("HGET").arg(key).arg(peer.as_str())).await?;
         let found = seat.as_deref().and_then(read_seat);

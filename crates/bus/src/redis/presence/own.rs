@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use heliograph_core::id::{Epoch, MeshName, PeerId};
+use heliograph_core::id::{Epoch, PeerId, SpaceName};
 use prometheus::IntCounter;
 
 /// Most releases and doubts that wait for Redis to be back. Beyond, the oldest is left to the slow round that compares
@@ -22,8 +22,8 @@ pub(super) struct Own {
     pub(super) place: Option<u64>,
 }
 
-/// A peer of a mesh.
-pub(super) type Who = (MeshName, PeerId);
+/// A peer of a space.
+pub(super) type Who = (SpaceName, PeerId);
 
 /// The sessions that were claimed here and not released.
 #[derive(Default)]
@@ -44,24 +44,24 @@ impl Sessions {
         }
     }
 
-    pub(super) fn placed(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch, place: Option<u64>) {
+    pub(super) fn placed(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch, place: Option<u64>) {
         let mut sessions = lock(&self.0);
-        if let Some(own) = sessions.get_mut(&(mesh.clone(), peer.clone())).filter(|own| own.epoch == epoch) {
+        if let Some(own) = sessions.get_mut(&(space.clone(), peer.clone())).filter(|own| own.epoch == epoch) {
             own.place = place;
         }
     }
 
     /// The session ends; answers its place.
-    pub(super) fn ended(&self, mesh: &MeshName, peer: &PeerId, epoch: Epoch) -> Option<u64> {
+    pub(super) fn ended(&self, space: &SpaceName, peer: &PeerId, epoch: Epoch) -> Option<u64> {
         let mut sessions = lock(&self.0);
-        let who = (mesh.clone(), peer.clone());
+        let who = (space.clone(), peer.clone());
         let ended = sessions.get(&who).copied().filter(|own| own.epoch == epoch)?;
         sessions.remove(&who);
         ended.place
     }
 
-    pub(super) fn get(&self, mesh: &MeshName, peer: &PeerId) -> Option<Own> {
-        lock(&self.0).get(&(mesh.clone(), peer.clone())).copied()
+    pub(super) fn get(&self, space: &SpaceName, peer: &PeerId) -> Option<Own> {
+        lock(&self.0).get(&(space.clone(), peer.clone())).copied()
     }
 }
 

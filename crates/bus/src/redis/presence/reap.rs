@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use heliograph_core::id::{GatewayId, MeshName};
+use heliograph_core::id::{GatewayId, SpaceName};
 use redis::Value;
 
 use super::calls::{answer, unexpected};
@@ -126,26 +126,26 @@ impl RedisPresence {
         Ok(Some(found))
     }
 
-    /// The calls that end these sessions, one for each mesh.
+    /// The calls that end these sessions, one for each space.
     fn burials<'a>(
         &self,
         node: &GatewayId,
         beat: u64,
         entries: impl Iterator<Item = &'a String>,
     ) -> Vec<Call> {
-        let mut by_mesh: BTreeMap<MeshName, Vec<&str>> = BTreeMap::new();
-        for (mesh, peer) in entries.filter_map(|entry| entry.split_once('\n')) {
-            if let Ok(mesh) = MeshName::parse(mesh) {
-                by_mesh.entry(mesh).or_default().push(peer);
+        let mut by_space: BTreeMap<SpaceName, Vec<&str>> = BTreeMap::new();
+        for (space, peer) in entries.filter_map(|entry| entry.split_once('\n')) {
+            if let Ok(space) = SpaceName::parse(space) {
+                by_space.entry(space).or_default().push(peer);
             }
         }
-        let call = |(mesh, peers): (&MeshName, &Vec<&str>)| {
-            let mut call = self.mesh_call(&SCRIPTS.bury, node, mesh, 0).arg(beat);
+        let call = |(space, peers): (&SpaceName, &Vec<&str>)| {
+            let mut call = self.space_call(&SCRIPTS.bury, node, space, 0).arg(beat);
             for peer in peers {
                 call.push(*peer);
             }
             call
         };
-        by_mesh.iter().map(call).collect()
+        by_space.iter().map(call).collect()
     }
 }

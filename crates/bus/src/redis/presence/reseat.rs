@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use heliograph_core::id::{Epoch, MeshName};
+use heliograph_core::id::{Epoch, SpaceName};
 use redis::Value;
 use tokio::time::{Instant, sleep};
 
 use super::RedisPresence;
-use super::calls::{Answer, answer, member_list, unexpected};
+use super::calls::{Answer, answer, member_list, unexpected, write_visit};
 use super::eras::PerPartition;
 use super::own::Debt;
 use crate::redis::keys::{PARTITIONS, Partition};
@@ -91,11 +91,11 @@ impl RedisPresence {
 
     /// Says the seats at these positions.
     async fn say(&self, saying: &mut Saying<'_>, due: &[usize]) -> Result<(), BusError> {
-        let mut by_mesh: BTreeMap<&MeshName, Vec<usize>> = BTreeMap::new();
+        let mut by_space: BTreeMap<&SpaceName, Vec<usize>> = BTreeMap::new();
         for &at in due {
-            by_mesh.entry(&saying.seats[at].mesh).or_default().push(at);
+            by_space.entry(&saying.seats[at].space).or_default().push(at);
         }
-        let batches: Vec<&[usize]> = by_mesh.values().flat_map(|all| all.chunks(BATCH)).collect();
+        let batches: Vec<&[usize]> = by_space.values().flat_map(|all| all.chunks(BATCH)).collect();
         let calls: Vec<Call> = batches.iter().map(|batch| self.reseat_call(saying, batch)).collect();
         let answers = self.ask_many(&calls).await?;
         for (batch, answered) in batches.into_iter().zip(answers) {
@@ -110,7 +110,7 @@ impl RedisPresence {
     }
 
     fn reseat_call(&self, saying: &Saying<'_>, batch: &[usize]) -> Call {
-        let mut call = self.mesh_call(&SCRIPTS.reseat, &self.id, &saying.seats[batch[0]].mesh, 0);
+        let mut call = self.space_call(&SCRIPTS.reseat, &self.id, &saying.seats[batch[0]].space, 0);
         for &at in batch {
             let seat = &saying.seats[at];
             call.push(seat.peer.as_str());
@@ -118,7 +118,7 @@ impl RedisPresence {
             call.push(saying.places[at].map(|place| place.to_string()).unwrap_or_default());
             // An inherited place is not listed.
             call.push(u8::from(seat.place.is_some() && !seat.hidden));
-            call.push(format!("{}\n{}", seat.visit.since_unix_ms, seat.visit.dialect));
+            call.push(write_visit(&seat.visit));
         }
         call
     }
@@ -170,15 +170,15 @@ impl RedisPresence {
                 continue;
             }
             let outcome = &mut saying.outcomes[at];
-            match self.sessions.get(&seat.mesh, &seat.peer).filter(|own| own.epoch == seat.epoch) {
+            match self.sessions.get(&seat.space, &seat.peer).filter(|own| own.epoch == seat.epoch) {
                 // It moved by itself meanwhile, and knows.
                 Some(own) if matches!(outcome, Reseated::Moved(to) if own.place == Some(to.place)) => {
                     *outcome = Reseated::Kept;
                 }
-                Some(_) => self.sessions.placed(&seat.mesh, &seat.peer, seat.epoch, place),
+                Some(_) => self.sessions.placed(&seat.space, &seat.peer, seat.epoch, place),
                 // It ended while it was put back.
                 None => {
-                    let who = (seat.mesh.clone(), seat.peer.clone());
+                    let who = (seat.space.clone(), seat.peer.clone());
                     self.ledger.add(Debt::Release { who, epoch: seat.epoch, place });
                 }
             }
@@ -201,7 +201,7 @@ impl<'a> Saying<'a> {
     fn own(&mut self, presence: &RedisPresence) -> Vec<usize> {
         let mut due = vec![];
         for (at, seat) in self.seats.iter().enumerate() {
-            match presence.sessions.get(&seat.mesh, &seat.peer) {
+            match presence.sessions.get(&seat.space, &seat.peer) {
                 Some(own) if own.epoch > seat.epoch => self.outcomes[at] = Reseated::Superseded(own.epoch),
                 Some(own) if own.epoch == seat.epoch => {
                     // It may have taken a place, or given it up, since its node looked.
@@ -247,6 +247,6 @@ impl<'a> Saying<'a> {
     /// Whether a seat is to be said (again): it was said before the partition's era began.
     fn is_due(&self, at: usize, eras: &PerPartition) -> bool {
         let superseded = matches!(self.outcomes[at], Reseated::Superseded(_));
-        !superseded && self.eras[at] != eras[Partition::of_mesh(&self.seats[at].mesh).index()]
+        !superseded && self.eras[at] != eras[Partition::of_space(&self.seats[at].space).index()]
     }
 }

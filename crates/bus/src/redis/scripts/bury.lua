@@ -10,7 +10,7 @@ for i = 6, #ARGV do
   if seat and seat.node == NODE then
     redis.call('HDEL', SEATS, peer)
     if seat.place then
-      give_up(peer, seat.place)
+      give_up(peer, seat)
     end
     buried = buried + 1
   end

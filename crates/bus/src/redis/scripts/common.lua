@@ -1,11 +1,11 @@
--- What the scripts of a mesh share; each of them is this text and then its own.
+-- What the scripts of a space (a mesh or a room) share; each of them is this text and then its own.
 --
--- KEYS: 1 clock, 2 era, 3 fate and 4 index of the node, 5 seats, 6 order and 7 channel of the mesh; all in the mesh's
--- partition. ARGV: 1 the era that the node knows, 2 the node, 3 SPUBLISH or PUBLISH, 4 the mesh; then what each names.
+-- KEYS: 1 clock, 2 era, 3 fate and 4 index of the node, 5 seats, 6 order and 7 channel of the space; all in the space's
+-- partition. ARGV: 1 the era that the node knows, 2 the node, 3 SPUBLISH or PUBLISH, 4 the space; then what each names.
 
 local CLOCK, ERA, FATE, INDEX, SEATS, ORDER, CHANNEL = unpack(KEYS)
-local KNOWN, NODE, PUBLISH, MESH = unpack(ARGV)
-local DONE, CLOSED, GONE, NEWER, BACK = 0, 1, 2, 3, 4
+local KNOWN, NODE, PUBLISH, SPACE = unpack(ARGV)
+local DONE, CLOSED, GONE, NEWER, BACK, FULL = 0, 1, 2, 3, 4, 5
 
 -- Numbers are below 2^53; Lua's own way of writing them would round them.
 local function text(number)
@@ -41,7 +41,7 @@ local function barred()
 end
 
 local function entry(peer)
-  return MESH .. '\n' .. peer
+  return SPACE .. '\n' .. peer
 end
 
 -- A seat is `epoch LF place LF node LF visit`, with an empty place if it is not listed. Names hold no line feed.
@@ -59,21 +59,33 @@ local function write_seat(peer, seat)
   redis.call('HSET', SEATS, peer, text(seat.epoch) .. '\n' .. place .. '\n' .. seat.node .. '\n' .. seat.visit)
 end
 
--- The order holds `place SP peer`, so that a list can be read without its scores, which Redis is slow to write out.
-local function list(peer, place)
-  redis.call('ZADD', ORDER, text(place), text(place) .. ' ' .. peer)
+-- A member as lists and news show it: `place SP peer`, and `LF profile` if it shows one, which is the rest of a visit
+-- behind `since LF dialect`.
+local function member(peer, seat)
+  return text(seat.place) .. ' ' .. peer .. (string.match(seat.visit, '^[^\n]*\n[^\n]*(\n.*)$') or '')
 end
 
-local function hide(peer, place)
-  redis.call('ZREM', ORDER, text(place) .. ' ' .. peer)
+-- The order holds members with their place, so that a list can be read without its scores, which Redis is slow to
+-- write out.
+local function list(peer, seat)
+  redis.call('ZADD', ORDER, text(seat.place), member(peer, seat))
 end
 
-local function tell_joined(peer, place)
-  redis.call(PUBLISH, CHANNEL, 'J ' .. text(place) .. ' ' .. peer)
+-- Answers 1 if it was listed.
+local function hide(peer, seat)
+  return redis.call('ZREM', ORDER, member(peer, seat))
 end
 
-local function give_up(peer, place)
-  hide(peer, place)
+local function tell_joined(peer, seat)
+  redis.call(PUBLISH, CHANNEL, 'J ' .. member(peer, seat))
+end
+
+local function tell_left(peer, place)
   redis.call(PUBLISH, CHANNEL, 'L ' .. text(place) .. ' ' .. text(tick()) .. ' ' .. peer)
+end
+
+local function give_up(peer, seat)
+  hide(peer, seat)
+  tell_left(peer, seat.place)
 end
 

@@ -15,7 +15,7 @@ for i = 6, #ARGV, 2 do
     redis.call('SREM', INDEX, entry(peer))
     redis.call('HDEL', SEATS, peer)
     if seat.place then
-      give_up(peer, seat.place)
+      give_up(peer, seat)
     end
     forgotten = forgotten + 1
   end

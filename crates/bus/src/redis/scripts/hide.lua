@@ -6,6 +6,6 @@ if bar then
 end
 local seat = seat_of(ARGV[5])
 if seat and seat.place and seat.epoch == tonumber(ARGV[6]) then
-  hide(ARGV[5], seat.place)
+  hide(ARGV[5], seat)
 end
 return { DONE }

@@ -11,14 +11,14 @@ if not seat or seat.epoch ~= epoch then
   return { NEWER }
 end
 if seat.place and ARGV[7] == 'same' then
-  list(peer, seat.place)
+  list(peer, seat)
   return { DONE, seat.place }
 end
 if seat.place then
-  give_up(peer, seat.place)
+  give_up(peer, seat)
 end
 seat.place = tick()
 write_seat(peer, seat)
-list(peer, seat.place)
-tell_joined(peer, seat.place)
+list(peer, seat)
+tell_joined(peer, seat)
 return { DONE, seat.place }

@@ -19,6 +19,9 @@ elseif not gone() then
   place = tonumber(ARGV[7])
 end
 if place then
-  give_up(peer, place)
+  if seat then
+    hide(peer, seat)
+  end
+  tell_left(peer, place)
 end
 return { DONE, place and 1 or 0 }

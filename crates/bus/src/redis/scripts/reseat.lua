@@ -12,8 +12,10 @@ end
 local era = redis.call('GET', ERA)
 
 local function put_back(peer, epoch, place, visit)
-  write_seat(peer, { epoch = epoch, place = place, node = NODE, visit = visit })
+  local seat = { epoch = epoch, place = place, node = NODE, visit = visit }
+  write_seat(peer, seat)
   redis.call('SADD', INDEX, entry(peer))
+  return seat
 end
 
 local function say(peer, epoch, place, listed, visit)
@@ -29,11 +31,11 @@ local function say(peer, epoch, place, listed, visit)
   end
   if not era then
     if known then
-      hide(peer, known)
+      hide(peer, seat)
     end
-    put_back(peer, epoch, place or known, visit)
+    local back = put_back(peer, epoch, place or known, visit)
     if listed then
-      list(peer, place)
+      list(peer, back)
     end
     return DONE, 0
   end
@@ -45,21 +47,20 @@ local function say(peer, epoch, place, listed, visit)
     return BACK, known
   end
   if known then
-    give_up(peer, known)
+    give_up(peer, seat)
   end
   if not listed then
     if not redis.call('GET', FATE) then
       -- Nobody has told the others yet that this place is given up.
-      give_up(peer, place)
+      tell_left(peer, place)
     end
     put_back(peer, epoch, nil, visit)
     return DONE, 1
   end
-  local new = tick()
-  put_back(peer, epoch, new, visit)
+  local new = put_back(peer, epoch, tick(), visit)
   list(peer, new)
   tell_joined(peer, new)
-  return BACK, new
+  return BACK, new.place
 end
 
 local highest = tonumber(redis.call('GET', CLOCK)) or 0

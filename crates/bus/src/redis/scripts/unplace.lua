@@ -9,7 +9,7 @@ local seat = seat_of(peer)
 if not seat or seat.epoch ~= epoch or not seat.place then
   return { DONE, 0 }
 end
-give_up(peer, seat.place)
+give_up(peer, seat)
 seat.place = nil
 write_seat(peer, seat)
 return { DONE, 1 }

@@ -8,7 +8,7 @@ use crate::redis::keys::Prefix;
 use crate::redis::resp::parse;
 
 fn destination(number: u8) -> Destination {
-    Destination::Peer(MeshName::default_mesh(), PeerId::parse(&format!("p{number}")).unwrap())
+    Destination::Peer(MeshName::default_mesh().into(), PeerId::parse(&format!("p{number}")).unwrap())
 }
 
 /// One subscriber's connection to a Redis that takes commands in order, and confirms them in order, some time later.

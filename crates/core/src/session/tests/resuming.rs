@@ -66,7 +66,7 @@ fn resume_comes_before_register() {
 #[test]
 fn the_driver_is_told_what_the_client_shows() {
     let mut world = World::at(Stage::Connected);
-    let envelope = Envelope { sender: Cow::Borrowed(ME), message: resume(Some(12)) };
+    let envelope = Envelope { sender: Some(Cow::Borrowed(ME)), message: resume(Some(12)) };
     let step = world.session.on_client(envelope, &world.authority, &world.limits, world.now);
     let Effect::Resume { token, received } = step.effect else { panic!("{step:?}") };
     assert_eq!((&*token, received), ("resume-token", Some(12)));

@@ -166,7 +166,7 @@ impl Rules {
     }
 
     fn registers(&mut self, client: Client) -> Result<(), TestCaseError> {
-        let envelope = Envelope { sender: Cow::Borrowed(ME), message: ClientMessage::Register(client) };
+        let envelope = Envelope { sender: Some(Cow::Borrowed(ME)), message: ClientMessage::Register(client) };
         let World { session, authority, limits, now, .. } = &mut self.world;
         let step = session.on_client(envelope, authority, limits, *now);
         if step.outcome == Outcome::Accepted {
@@ -179,7 +179,7 @@ impl Rules {
     /// As a driver does it: what is left is found or not, and is nobody's who lost the right.
     fn resumes(&mut self, next_seq: Option<u64>) -> Result<(), TestCaseError> {
         let envelope = Envelope {
-            sender: Cow::Borrowed(ME),
+            sender: Some(Cow::Borrowed(ME)),
             message: ClientMessage::Resume { token: Cow::Borrowed("t"), received: None },
         };
         let World { session, authority, limits, now, .. } = &mut self.world;
@@ -222,7 +222,7 @@ impl Rules {
     }
 
     fn client_says(&mut self, sender: &'static str, message: ClientMessage<'_>) -> Result<(), TestCaseError> {
-        let envelope = Envelope { sender: Cow::Borrowed(sender), message };
+        let envelope = Envelope { sender: Some(Cow::Borrowed(sender)), message };
         let World { session, authority, limits, now, .. } = &mut self.world;
         let step = session.on_client(envelope, authority, limits, *now);
         prop_assert!(sender == ME || !matches!(step.effect, Effect::Relay { .. }), "spoofed and relayed");
@@ -233,7 +233,7 @@ impl Rules {
         let other = self.world.other.id.clone();
         match which {
             0 | 1 => Mail::Signal(self.world.signal()),
-            2 => Mail::Joined(Member { peer: other, place: MY_PLACE + 1 }),
+            2 => Mail::Joined(Member::new(other, MY_PLACE + 1)),
             3 => Mail::Left { peer: other, at: MY_PLACE + 1 },
             4 => Mail::Revoked(other),
             5 => Mail::IceServers(Arc::new(vec![])),
@@ -293,6 +293,7 @@ impl Rules {
                     self.may_be_sent(&farewell)?;
                 }
             }
+            Effect::Broadcast(_) | Effect::Enter(_) | Effect::Leave => prop_assert!(false, "not in a mesh"),
             Effect::None
             | Effect::Return(_)
             | Effect::Health
