@@ -1,7 +1,7 @@
 //! The dialects: bytes of a socket to core messages and back. Pure codecs; no dialect routes anything.
 //!
-//! To add a dialect: a module with `decode` and `encode`, an arm in [`Dialect`]'s two functions, and a table of
-//! golden frames in `tests/golden.rs`. Nothing past the two codec calls in the gateway's connection asks which
+//! To add a dialect: a module with `decode`, `encode` and its [`Manners`], an arm in each of [`Dialect`]'s functions,
+//! and a table of golden frames in `tests`. Nothing past the two codec calls in the gateway's connection asks which
 //! dialect a client speaks.
 
 use bytes::Bytes;

@@ -4,11 +4,11 @@ use heliograph_core::id::PeerId;
 use heliograph_core::message::{
     Capabilities, IceServer, Kind, Member, Receipt, Resumed, Role, ServerMessage, Signal, Welcome,
 };
-use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::REGISTRY;
+use crate::write::{text, value};
 
 /// Appends the text frame for `message`.
 ///
@@ -227,15 +227,4 @@ fn end(seq: Option<u64>, out: &mut Vec<u8>) {
         value(out, &seq);
     }
     out.push(b'}');
-}
-
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// As JSON, straight into `out`: texts and numbers need no memory of their own.
-fn value(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
-    // Writing to a vector cannot fail, and nothing that is written here has keys that are not strings.
-    let written = serde_json::to_writer(&mut *out, value);
-    debug_assert!(written.is_ok(), "texts, numbers and Values always serialize");
 }
