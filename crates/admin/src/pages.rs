@@ -37,14 +37,17 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 12] = files! {
+static FILES: [File; 15] = files! {
     HTML "/../../web/" "index.html"
     HTML "/../../web/" "console.html"
+    HTML "/../../web/" "rooms.html"
     SCRIPT "/../../web/" "client.js"
     TYPES "/../../web/" "client.d.ts"
     SCRIPT "/../../web/" "admin.js"
     SCRIPT "/../../web/" "console.js"
     SCRIPT "/../../web/" "demo.js"
+    SCRIPT "/../../web/" "room.js"
+    SCRIPT "/../../web/" "rooms.js"
     SCRIPT "/../../web/" "ui.js"
     STYLE "/../../web/" "style.css"
     IMAGE "/../../web/" "logo.svg"
@@ -57,7 +60,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
 /// Files that have a page of their own, and not a name under `/assets/`.
-const PAGES: [&str; 4] = ["index.html", "console.html", "openapi.json", "asyncapi.json"];
+const PAGES: [&str; 5] = ["index.html", "console.html", "rooms.html", "openapi.json", "asyncapi.json"];
 
 /// What `GET /` answers to a browser.
 pub fn root_page(mode: Mode, headers: &HeaderMap) -> Response {
@@ -75,6 +78,10 @@ pub fn root_page(mode: Mode, headers: &HeaderMap) -> Response {
 
 pub(crate) async fn console(headers: HeaderMap) -> Response {
     serve("console.html", &headers)
+}
+
+pub(crate) async fn rooms(headers: HeaderMap) -> Response {
+    serve("rooms.html", &headers)
 }
 
 pub(crate) async fn client(headers: HeaderMap) -> Response {

@@ -70,7 +70,7 @@ async fn describe(app: &App, peer: PeerRecord) -> Value {
 
 /// The peer's live session; null when the bus cannot tell.
 async fn sessions(app: &App, peer: &PeerRecord) -> Value {
-    match app.link.presence.locate(&peer.mesh, &peer.peer).await {
+    match app.link.presence.locate(&peer.mesh.clone().into(), &peer.peer).await {
         Ok(session) => session
             .into_iter()
             .map(|at| {

@@ -44,9 +44,14 @@ pub fn admin_router(admin: &Admin) -> Router {
     api(routes, admin)
 }
 
-/// The pages and what they load; with `/`.
+/// The pages and what they load; with `/`, and in `dev` the other demonstration.
 pub fn pages_router(mode: Mode) -> Router {
-    assets_router().route("/", get(move |headers: HeaderMap| async move { pages::root_page(mode, &headers) }))
+    let router = assets_router()
+        .route("/", get(move |headers: HeaderMap| async move { pages::root_page(mode, &headers) }));
+    match mode {
+        Mode::Dev => router.route("/rooms", get(pages::rooms)),
+        Mode::Serve => router,
+    }
 }
 
 /// The pages without `/`, for servers where `/` is shared with a socket (see [`crate::root_page`]).

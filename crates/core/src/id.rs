@@ -103,6 +103,13 @@ name!(
     RoomName
 );
 
+impl PeerId {
+    /// Whoever has not said yet who it is. No name is empty, so nobody is called so.
+    pub fn nobody() -> Self {
+        Self(Arc::from(""))
+    }
+}
+
 impl MeshName {
     /// The mesh of whoever names none.
     pub fn default_mesh() -> Self {

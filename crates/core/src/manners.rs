@@ -50,3 +50,15 @@ impl Manners {
         }
     }
 }
+
+/// Who may enter the rooms of a mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RoomPolicy {
+    /// Nobody: there are none.
+    #[default]
+    Off,
+    /// Whoever comes, by the name that it gives itself.
+    Open,
+    /// Approved peers of the mesh, each by its own name or by a key of which it proves that it has it.
+    Paired,
+}

@@ -30,6 +30,11 @@ impl Peer {
         Self { space: space.into(), id, right: Arc::default(), behind: None }
     }
 
+    /// Whether it is there by the right of that peer of the mesh.
+    pub fn is_by_right_of(&self, peer: &Arc<Self>) -> bool {
+        self.behind.as_ref().is_some_and(|behind| Arc::ptr_eq(behind, peer))
+    }
+
     /// A member of a room that is there by the right of a peer of its mesh.
     pub fn by_right_of(behind: Arc<Self>, room: SpaceName, id: PeerId) -> Self {
         Self { space: room, id, right: Arc::clone(&behind.right), behind: Some(behind) }

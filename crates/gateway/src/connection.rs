@@ -11,8 +11,10 @@ use heliograph_bus::{BusError, Claim, Destination, Estate, Place, Sent, TakeOver
 use heliograph_core::authority::Standing;
 use heliograph_core::close::CloseCode;
 use heliograph_core::limits;
+use heliograph_core::manners::Manner;
 use heliograph_core::message::{
-    Capabilities, ClientMessage, Envelope, Receipt, Resumed, ServerMessage, Signal, Undeliverable,
+    Capabilities, ClientMessage, Enter, Envelope, Kind, Receipt, Resumed, ServerMessage, Signal,
+    Undeliverable,
 };
 use heliograph_core::session::{Effect, Mail, Offers, Opening, Outcome, Session, Step};
 use heliograph_core::stage::Stage;
@@ -26,6 +28,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 
 use crate::directory::{Handle, Space};
+use crate::entry::{Door, Entry, Refusal};
 use crate::gateway::{Gateway, unix_millis};
 use crate::metrics::{MessageKind, Side};
 use crate::outbox::Batch;
@@ -67,6 +70,8 @@ enum End {
         /// Whether it may.
         may_return: bool,
     },
+    /// The client left its room, or moves to another one.
+    Left,
     /// The connection broke.
     Lost,
     /// The client did not read, and was cut off in the middle of a frame.
@@ -79,6 +84,7 @@ impl End {
         match self {
             Self::Lost | Self::Stalled => true,
             Self::ByClient { may_return } => may_return,
+            Self::Left => false,
             Self::Close(code) => matches!(
                 code,
                 CloseCode::Superseded
@@ -127,23 +133,47 @@ pub(crate) struct Connection<S> {
     gateway: Arc<Gateway>,
     /// What was taken from the outbox and not written when the session ended.
     unwritten: VecDeque<Mail>,
+    /// Where the session is in a room.
+    room: Option<Box<InRoom>>,
 }
+
+/// What a session in a room has beside.
+struct InRoom {
+    manner: &'static Manner,
+    /// Where its client may go.
+    door: Arc<Door>,
+    /// Where it goes next on this socket.
+    next: Option<Entry>,
+}
+
+/// A socket that outlived its session, and where its client goes next, if it said so.
+pub(crate) type Onward<S> = (WebSocketStream<S>, Option<Entry>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Makes the authenticated peer's session the live one. `Err` when the bus cannot be asked.
     pub(crate) async fn open(
         gateway: Arc<Gateway>,
         socket: WebSocketStream<S>,
-        peer: Arc<heliograph_core::message::Peer>,
+        entry: Entry,
         dialect: Dialect,
     ) -> Result<Box<Self>, (WebSocketStream<S>, BusError)> {
+        let Entry { peer, profile } = entry;
+        let limits = &gateway.config.limits;
+        let in_room = peer.space.is_room();
+        let most_rooms = if in_room { limits.max_rooms_per_mesh } else { 0 };
+        // Held from here on, so that an empty room is not let go of meanwhile.
+        let Some(space) = gateway.directory.room(&peer.space, most_rooms) else {
+            gateway.metrics.limited("rooms");
+            return Err((socket, BusError::Full));
+        };
         let in_order = gateway.turnstile(&peer.id).await;
-        let visit = Visit { since_unix_ms: unix_millis(), dialect: dialect.as_str().into() };
-        let claim = match gateway.link.presence.claim(&peer.mesh, &peer.id, visit).await {
+        let dialect_name = dialect.as_str().into();
+        let visit = Visit { since_unix_ms: unix_millis(), dialect: dialect_name, profile: profile.clone() };
+        let most = if in_room { limits.max_room_members } else { 0 };
+        let claim = match gateway.link.presence.claim_within(&peer.space, &peer.id, visit, most).await {
             Ok(claim) => claim,
             Err(error) => return Err((socket, error)),
         };
-        let space = gateway.directory.space(&peer.mesh);
         let opening = Opening {
             peer: Arc::clone(&peer),
             epoch: claim.epoch,
@@ -151,14 +181,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             ping_phase: rand::rng().random(),
         };
         let session = Session::new(opening, &gateway.config.limits);
-        let handle = admit(&gateway, &space, peer, &claim, dialect);
+        let handle = admit(&gateway, &space, Entry { peer, profile }, &claim, dialect);
         gateway.live.fetch_add(1, Ordering::Relaxed);
         gateway.metrics.sessions.with_label_values(&[dialect.as_str()]).inc();
         gateway.metrics.sessions_total.with_label_values(&[dialect.as_str()]).inc();
-        let opened = subscribe(&gateway, &handle).await;
+        let opened = subscribe(&gateway, &space, &handle).await;
         drop(in_order);
         let unwritten = VecDeque::new();
-        let mut connection = Self { socket, session, handle, space, gateway, unwritten };
+        let mut connection = Self { socket, session, handle, space, gateway, unwritten, room: None };
         connection.schedule();
         if let Err(error) = opened {
             connection.gateway.session_ended(dialect);
@@ -169,11 +199,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(Box::new(connection))
     }
 
-    /// Serves the socket to its end. The actor is boxed: a future that takes it by value would hold it twice.
-    pub(crate) async fn run(mut self: Box<Self>) {
+    /// Serves the socket to the end of its session. The actor is boxed: a future that takes it by value would hold it
+    /// twice. Answers the socket if it outlives the session.
+    pub(crate) async fn run(mut self: Box<Self>) -> Option<Onward<S>> {
         let end = self.serve().await;
         // Cold, and larger than all the rest: boxed, so that an idle socket does not carry it.
-        Box::pin(self.finish(end)).await;
+        Box::pin(self.finish(end)).await
+    }
+
+    /// As [`Self::run`], in a room: the client has said already who it is, and is listed at once.
+    pub(crate) async fn run_in_room(
+        mut self: Box<Self>,
+        manner: &'static Manner,
+        door: Arc<Door>,
+    ) -> Option<Onward<S>> {
+        self.session.on_entered(self.handle.dialect.manners().capabilities);
+        self.room = Some(Box::new(InRoom { manner, door, next: None }));
+        match Box::pin(self.place()).await {
+            Ok(()) => self.run().await,
+            Err(end) => Box::pin(self.finish(end)).await,
+        }
     }
 
     async fn serve(&mut self) -> End {
@@ -220,15 +265,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let code = frame.map_or(1005, |frame| frame.code.into());
                 Err(End::ByClient { may_return: !GONE_FOR_GOOD.contains(&code) })
             }
-            Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => {
-                Err(End::Close(CloseCode::TooLarge))
-            }
-            // The connection broke: nobody reads what we would answer.
-            Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Err(End::Lost),
-            Some(Err(WsError::Protocol(_) | WsError::Utf8(_) | WsError::Capacity(_))) => {
-                Err(End::Close(CloseCode::ProtocolError))
-            }
-            Some(Err(_)) | None => Err(End::Lost),
+            Some(Err(error)) => Err(close_code_of(&error).map_or(End::Lost, End::Close)),
+            None => Err(End::Lost),
         }
     }
 
@@ -242,6 +280,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Step { effect, outcome } = self.session.on_client(envelope, authority, &config.limits, now);
         match effect {
             Effect::Relay { target, signal } => self.relay(kind, &target, signal),
+            Effect::Broadcast(signal) => {
+                self.broadcast(kind, signal);
+                Ok(Answer::default())
+            }
+            Effect::Enter(enter) => {
+                self.count(kind, outcome);
+                self.on_enter(enter, now)
+            }
             effect => {
                 self.count(kind, outcome);
                 self.sort(effect)
@@ -277,6 +323,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.sort(effect)
     }
 
+    /// Brings a message to the room; what each member's node makes of it is not told.
+    fn broadcast(&self, kind: MessageKind, signal: Signal) {
+        let outcome =
+            self.gateway.broadcast(&self.space, signal).map_or_else(Outcome::Refused, |()| Outcome::Relayed);
+        self.count(kind, outcome);
+    }
+
+    /// The client says again who and where it is: what it said already is answered again, anything else ends the session
+    /// where the dialect lets its clients move.
+    fn on_enter(&mut self, enter: Enter<'_>, now: Instant) -> Result<Answer, End> {
+        let Some(room) = &self.room else { return Ok(Answer::default()) };
+        let manner = room.manner;
+        let (entry, is_free) = match room.door.open(&self.gateway, &enter) {
+            Ok(opened) => (opened.entry, opened.to_prove.is_none()),
+            Err(refusal) => return self.refuse(refusal),
+        };
+        if Arc::ptr_eq(&entry.peer, &self.handle.peer) {
+            if manner.repeats
+                && let Some(payload) = entry.profile
+            {
+                self.repeat(payload, now);
+            }
+            return Ok(Answer { cold: Some(Cold::Place), ..Answer::default() });
+        }
+        if !(manner.moves && is_free) {
+            return self
+                .refuse(Refusal::new("already_registered", "this socket is registered under another key"));
+        }
+        if let Some(room) = &mut self.room {
+            room.next = Some(entry);
+        }
+        Err(End::Left)
+    }
+
+    /// Shows the others again what the client shows of itself.
+    fn repeat(&mut self, payload: Bytes, now: Instant) {
+        let message = ClientMessage::Broadcast { kind: Kind::Application("enter".into()), payload };
+        let Gateway { authority, config, .. } = &*self.gateway;
+        let envelope = Envelope { sender: None, message };
+        if let Effect::Broadcast(signal) =
+            self.session.on_client(envelope, authority, &config.limits, now).effect
+        {
+            self.broadcast(MessageKind::Enter, signal);
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Result<Answer, End> {
+        let Refusal { code, message } = refusal;
+        self.sort(Effect::Send(ServerMessage::Error { code, message }))
+    }
+
     /// The other node answers for it; if it dies with the message, we do.
     fn sent_away<'a>(&mut self, id: Box<str>, target: &str) -> Effect<'a> {
         let give_up = Instant::now() + self.gateway.config.resume_window + limits::ANSWER_GRACE;
@@ -300,7 +397,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn sort(&self, effect: Effect<'_>) -> Result<Answer, End> {
         let mut answer = Answer::default();
         match effect {
-            Effect::None | Effect::Relay { .. } | Effect::Return(_) => {}
+            Effect::None
+            | Effect::Relay { .. }
+            | Effect::Broadcast(_)
+            | Effect::Enter(_)
+            | Effect::Return(_) => {}
+            Effect::Leave => return Err(End::Left),
             Effect::Send(message) => self.encode(&message, &mut answer.frames),
             Effect::Pong { payload } => {
                 self.encode(&ServerMessage::Pong { payload, unix_ms: unix_millis() }, &mut answer.frames);
@@ -338,14 +440,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let peer = Arc::clone(self.session.peer());
         let greeting = self.session.greeting();
         self.handle.note(&self.session);
-        let which = if self.session.is_placed() { Place::Same } else { Place::New };
+        // Who comes back to a room takes the place that it has or inherited, and nobody hears that it was away.
+        let same = self.session.is_placed() || self.room.is_some();
+        let which = if same { Place::Same } else { Place::New };
         let placed =
-            self.gateway.link.presence.place(&peer.mesh, &peer.id, self.session.epoch(), which).await;
+            self.gateway.link.presence.place(&peer.space, &peer.id, self.session.epoch(), which).await;
         let placement = match placed {
             Ok(placement) => placement,
             Err(BusError::Superseded) => return Err(End::Close(CloseCode::Superseded)),
-            Err(BusError::Unavailable(reason)) => {
-                tracing::warn!(reason, "presence unavailable");
+            Err(error) => {
+                tracing::warn!(%error, "a place cannot be had now");
                 return self.place_later().await;
             }
         };
@@ -391,7 +495,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let peer = Arc::clone(self.session.peer());
         self.handle.set_place(None);
         let presence = &self.gateway.link.presence;
-        if let Err(error) = presence.unplace(&peer.mesh, &peer.id, self.session.epoch()).await {
+        if let Err(error) = presence.unplace(&peer.space, &peer.id, self.session.epoch()).await {
             tracing::warn!(%error, "a revoked peer could not be unlisted yet");
         }
         match self.session.farewell() {
@@ -404,7 +508,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn resume(&mut self, token: Box<str>, received: Option<u64>) -> Result<(), End> {
         let peer = Arc::clone(self.session.peer());
         let request = TakeOver {
-            mesh: peer.mesh.clone(),
+            space: peer.space.clone(),
             peer: peer.id.clone(),
             by: self.session.epoch(),
             to: self.gateway.id.clone(),
@@ -422,7 +526,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// with the word that it does.
     async fn inherit(&mut self, mut estate: Estate) -> Result<(), End> {
         self.gateway.metrics.comings.resumed("recovered");
-        let mut mail = resume::into_mail(&self.space, &mut estate);
+        let mut mail = resume::into_mail(&self.gateway, &self.space, &mut estate);
         self.session.on_resumed(resume::inheritance(&estate, &mail));
         self.handle.goes_on_for(estate.first_epoch);
         self.handle.set_place(estate.place);
@@ -526,6 +630,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 // The others answer clients and ticks, never mail.
                 Effect::None
                 | Effect::Relay { .. }
+                | Effect::Broadcast(_)
+                | Effect::Enter(_)
+                | Effect::Leave
                 | Effect::Resume { .. }
                 | Effect::Pong { .. }
                 | Effect::Health
@@ -589,6 +696,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         frames.extend_from_slice(&[0; MAX_HEADER]);
         self.handle.dialect.encode(message, &self.handle.peer.id, frames);
         let length = frames.len() - start - MAX_HEADER;
+        if length == 0 {
+            frames.truncate(start); // the dialect has no words for it
+            return;
+        }
         let mut header = vec![];
         append_frame(&mut header, OpCode::Data(Data::Text), length);
         let gap = start + MAX_HEADER - header.len();
@@ -618,10 +729,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.handle.next_due.store(self.gateway.nanos(due), Ordering::Relaxed);
     }
 
-    async fn finish(mut self: Box<Self>, end: End) {
+    async fn finish(mut self: Box<Self>, end: End) -> Option<Onward<S>> {
+        if self.outlives(end) {
+            tracing::debug!(peer = %self.handle.peer.id, ?end, "session ended, its socket stays");
+            self.gateway.session_ended(self.handle.dialect);
+            self.leave().await;
+            let next = self.room.and_then(|room| room.next);
+            return Some((self.socket, next));
+        }
         let (code, on_wire) = match end {
             End::Close(code) => (Some(code), code.code()),
-            End::ByClient { .. } => (None, 1000),
+            End::ByClient { .. } | End::Left => (None, 1000),
             End::Lost => (None, 1006),
             End::Stalled => (None, CloseCode::SlowConsumer.code()),
         };
@@ -633,15 +751,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.park().await
         } else {
             self.gateway.session_ended(self.handle.dialect);
-            self.leave().await;
+            let vanished = passed || end.may_be_resumed();
+            match self
+                .room
+                .as_ref()
+                .map(|room| room.manner.grace)
+                .filter(|grace| vanished && !grace.is_zero())
+            {
+                Some(grace) => self.vanish(grace).await,
+                None => self.leave().await,
+            }
             self.socket
         };
         match (end, code) {
             (_, Some(code)) => close(socket, code).await,
             // Its close frame is answered by the flush; nothing of it comes after.
             (End::ByClient { .. }, None) => drop(tokio::time::timeout(LINGER, socket.flush()).await),
+            (End::Left, None) => close(socket, CloseCode::Normal).await,
             (End::Lost | End::Stalled | End::Close(_), None) => {}
         }
+        None
+    }
+
+    /// Whether the socket stays open after the session.
+    fn outlives(&self, end: End) -> bool {
+        let moves = self.room.as_ref().is_some_and(|room| room.manner.moves);
+        moves && matches!(end, End::Left | End::Close(CloseCode::Superseded))
+    }
+
+    /// The client is away and may be back in a moment: others hear of it only if it is not. Nothing waits for it.
+    async fn vanish(&mut self, grace: Duration) {
+        self.give_back();
+        self.gateway.depart_later(Arc::clone(&self.handle), grace).await;
     }
 
     /// Keeps the session for its client to come back.
@@ -651,7 +792,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Not before: a node that drains would believe for a moment that nobody is left, and give up what is.
         gateway.session_ended(handle.dialect);
         let peer = &handle.peer;
-        if let Err(error) = gateway.link.presence.hide(&peer.mesh, &peer.id, handle.epoch).await {
+        if let Err(error) = gateway.link.presence.hide(&peer.space, &peer.id, handle.epoch).await {
             tracing::debug!(%error, "a session whose client is away is still listed");
         }
         gateway.presence_changed();
@@ -660,12 +801,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Ends the session for good, and tells senders of what was still queued.
     async fn leave(&mut self) {
+        self.give_back();
+        self.gateway.depart(&self.handle).await;
+    }
+
+    fn give_back(&mut self) {
         self.handle.stage.change(|stage| if stage == Stage::Passed { stage } else { Stage::Over });
         let queued = std::mem::take(&mut self.unwritten).into_iter().chain(self.handle.outbox.finish());
         for signal in queued.filter_map(into_signal) {
             self.gateway.tell_sender(&signal, &self.handle.peer.id, Some(Undeliverable::Unavailable));
         }
-        self.gateway.depart(&self.handle).await;
     }
 }
 
@@ -682,7 +827,7 @@ impl Gateway {
 fn admit(
     gateway: &Gateway,
     space: &Space,
-    peer: Arc<heliograph_core::message::Peer>,
+    Entry { peer, profile }: Entry,
     claim: &Claim,
     dialect: Dialect,
 ) -> Arc<Handle> {
@@ -690,7 +835,7 @@ fn admit(
     // here needs no fence.
     let elsewhere = claim.previous.as_ref().is_none_or(|previous| previous.gateway != gateway.id);
     let stage = if elsewhere { Stage::Awaiting } else { Stage::Live };
-    let handle = Arc::new(Handle::new(peer, claim.epoch, dialect, stage));
+    let handle = Arc::new(Handle::new(peer, claim.epoch, dialect, profile, stage));
     if claim.previous.as_ref().is_some_and(|previous| previous.place.is_some()) {
         // What is sent to the peer now waits until the client says whether it resumes.
         handle.outbox.hold();
@@ -711,12 +856,17 @@ fn admit(
     handle
 }
 
-/// What is sent to this peer and to its mesh has to reach this node before anybody is told of it, and before the fence.
-async fn subscribe(gateway: &Gateway, handle: &Handle) -> Result<(), BusError> {
+/// What is sent to this peer and to its space has to reach this node before anybody is told of it, and before the fence.
+async fn subscribe(gateway: &Gateway, space: &Space, handle: &Handle) -> Result<(), BusError> {
     let bus = &gateway.link.bus;
-    let (mesh, peer) = (&handle.peer.mesh, &handle.peer.id);
-    let mine = Destination::Peer(mesh.clone(), peer.clone());
-    let (news, mail) = tokio::join!(bus.subscribe(Destination::Mesh(mesh.clone())), bus.subscribe(mine));
+    let name = &space.name;
+    let mine = Destination::Peer(name.clone(), handle.peer.id.clone());
+    let all = async {
+        // Nobody gives the channel of a room up meanwhile.
+        let _in_order = if name.is_room() { Some(space.channel.lock().await) } else { None };
+        bus.subscribe(Destination::Space(name.clone())).await
+    };
+    let (news, mail) = tokio::join!(all, bus.subscribe(mine));
     news.and(mail)?;
     if handle.stage.get() != Stage::Awaiting {
         return Ok(());
@@ -727,7 +877,7 @@ async fn subscribe(gateway: &Gateway, handle: &Handle) -> Result<(), BusError> {
     }
 }
 
-fn kind_of(envelope: &Envelope<'_>) -> MessageKind {
+pub(crate) fn kind_of(envelope: &Envelope<'_>) -> MessageKind {
     match &envelope.message {
         ClientMessage::Register(_) => MessageKind::Register,
         ClientMessage::Directed(directed) => MessageKind::of(&directed.kind),
@@ -735,12 +885,26 @@ fn kind_of(envelope: &Envelope<'_>) -> MessageKind {
         ClientMessage::MeshHealth => MessageKind::MeshHealth,
         ClientMessage::Heartbeat => MessageKind::Heartbeat,
         ClientMessage::Resume { .. } => MessageKind::Resume,
+        ClientMessage::Enter(_) | ClientMessage::Prove(_) => MessageKind::Enter,
+        ClientMessage::Leave => MessageKind::Leave,
+        ClientMessage::Broadcast { .. } => MessageKind::Broadcast,
         ClientMessage::Unknown { .. } | ClientMessage::Authenticate { .. } => MessageKind::Unknown,
     }
 }
 
 fn into_signal(mail: Mail) -> Option<Signal> {
     if let Mail::Signal(signal) = mail { Some(signal) } else { None }
+}
+
+/// With which code a socket is closed on which the library found `error`; `None` where the connection broke and nobody
+/// reads what we would answer.
+pub(crate) fn close_code_of(error: &WsError) -> Option<CloseCode> {
+    match error {
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => Some(CloseCode::TooLarge),
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        WsError::Protocol(_) | WsError::Utf8(_) | WsError::Capacity(_) => Some(CloseCode::ProtocolError),
+        _ => None,
+    }
 }
 
 /// The longest header of a server frame: opcode, length mark, 64-bit length (RFC 6455 §5.2).

@@ -1,4 +1,4 @@
-//! Who is on this node: mesh → peer → handle, and the one value per peer that all its holders share.
+//! Who is on this node: space → peer → handle, and the one value per peer that all its holders share.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -7,9 +7,10 @@ use std::sync::{
 };
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use foldhash::quality::RandomState;
 use heliograph_core::close::CloseCode;
-use heliograph_core::id::{Epoch, MeshName, PeerId};
+use heliograph_core::id::{Epoch, MeshName, PeerId, SpaceName};
 use heliograph_core::message::{Capabilities, Peer};
 use heliograph_core::session::Session;
 use heliograph_core::stage::{Arrival, AtomicStage, Stage};
@@ -33,6 +34,8 @@ pub(crate) struct Handle {
     pub(crate) peer: Arc<Peer>,
     pub(crate) epoch: Epoch,
     pub(crate) dialect: Dialect,
+    /// What it shows to the others in its room.
+    pub(crate) profile: Option<Bytes>,
     pub(crate) since_unix_ms: u64,
     pub(crate) opened: Instant,
     pub(crate) outbox: Outbox,
@@ -56,11 +59,18 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(peer: Arc<Peer>, epoch: Epoch, dialect: Dialect, stage: Stage) -> Self {
+    pub(crate) fn new(
+        peer: Arc<Peer>,
+        epoch: Epoch,
+        dialect: Dialect,
+        profile: Option<Bytes>,
+        stage: Stage,
+    ) -> Self {
         Self {
             peer,
             epoch,
             dialect,
+            profile,
             since_unix_ms: unix_millis(),
             opened: Instant::now(),
             outbox: Outbox::default(),
@@ -129,10 +139,12 @@ impl Handle {
     }
 }
 
-/// The sessions of one mesh on this node.
+/// The sessions of one mesh or room on this node.
 #[derive(Debug)]
 pub(crate) struct Space {
-    pub(crate) mesh: MeshName,
+    pub(crate) name: SpaceName,
+    /// Held while it is decided whether this node receives what is for the whole space.
+    pub(crate) channel: tokio::sync::Mutex<()>,
     sessions: RwLock<Map<PeerId, Arc<Handle>>>,
     /// Older sessions that have something left for their newer ones.
     former: Mutex<Map<PeerId, Arc<Handle>>>,
@@ -153,8 +165,14 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Space {
-    fn new(mesh: MeshName) -> Self {
-        Self { mesh, sessions: RwLock::default(), former: Mutex::default(), peers: Mutex::default() }
+    fn new(name: impl Into<SpaceName>) -> Self {
+        Self {
+            name: name.into(),
+            channel: tokio::sync::Mutex::default(),
+            sessions: RwLock::default(),
+            former: Mutex::default(),
+            peers: Mutex::default(),
+        }
     }
 
     /// The one value of a peer on this node, made if nobody holds it yet.
@@ -163,7 +181,19 @@ impl Space {
         if let Some(peer) = peers.get(id).and_then(Weak::upgrade) {
             return peer;
         }
-        let peer = Arc::new(Peer::new(self.mesh.clone(), id.clone()));
+        let peer = Arc::new(Peer::new(self.name.clone(), id.clone()));
+        peers.insert(id.clone(), Arc::downgrade(&peer));
+        peer
+    }
+
+    /// The one value of a member that is in this room by the right of `behind`, a peer of the mesh.
+    pub(crate) fn intern_by_right_of(&self, behind: &Arc<Peer>, id: &PeerId) -> Arc<Peer> {
+        let mut peers = lock(&self.peers);
+        let known = peers.get(id).and_then(Weak::upgrade);
+        if let Some(peer) = known.filter(|peer| peer.is_by_right_of(behind)) {
+            return peer;
+        }
+        let peer = Arc::new(Peer::by_right_of(Arc::clone(behind), self.name.clone(), id.clone()));
         peers.insert(id.clone(), Arc::downgrade(&peer));
         peer
     }
@@ -272,6 +302,16 @@ impl Space {
         }
     }
 
+    /// Calls `visit` for each session of this room but that of `except`.
+    pub(crate) fn for_each_other(&self, except: &PeerId, mut visit: impl FnMut(&Arc<Handle>)) {
+        read(&self.sessions).values().filter(|handle| handle.peer.id != *except).for_each(&mut visit);
+    }
+
+    /// Whether nobody is here, nor left anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        read(&self.sessions).is_empty() && lock(&self.former).is_empty()
+    }
+
     fn forget_unheld(&self) {
         let mut peers = lock(&self.peers);
         peers.retain(|_, peer| peer.strong_count() > 0);
@@ -281,29 +321,63 @@ impl Space {
     }
 }
 
-/// All meshes of this node.
+/// All spaces of this node.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    spaces: RwLock<Map<MeshName, Arc<Space>>>,
+    spaces: RwLock<Map<SpaceName, Arc<Space>>>,
     held: Mutex<VecDeque<(Instant, Arc<Peer>)>>,
 }
 
 impl Directory {
-    pub(crate) fn space(&self, mesh: &MeshName) -> Arc<Space> {
-        if let Some(space) = read(&self.spaces).get(mesh) {
+    pub(crate) fn space(&self, name: &SpaceName) -> Arc<Space> {
+        if let Some(space) = read(&self.spaces).get(name) {
             return Arc::clone(space);
         }
         let mut spaces = write(&self.spaces);
-        Arc::clone(spaces.entry(mesh.clone()).or_insert_with(|| Arc::new(Space::new(mesh.clone()))))
+        Arc::clone(spaces.entry(name.clone()).or_insert_with(|| Arc::new(Space::new(name.clone()))))
     }
 
-    /// The mesh, if anybody was ever here.
-    pub(crate) fn known(&self, mesh: &MeshName) -> Option<Arc<Space>> {
-        read(&self.spaces).get(mesh).cloned()
+    /// The mesh itself.
+    pub(crate) fn mesh(&self, mesh: &MeshName) -> Arc<Space> {
+        self.space(&mesh.clone().into())
+    }
+
+    /// A room, made if its mesh has fewer than `most` here; 0: no bound.
+    pub(crate) fn room(&self, name: &SpaceName, most: u32) -> Option<Arc<Space>> {
+        if let Some(space) = read(&self.spaces).get(name) {
+            return Some(Arc::clone(space));
+        }
+        let mut spaces = write(&self.spaces);
+        if most > 0 && rooms_of(&spaces, name.mesh()) >= most as usize {
+            retain_needed(&mut spaces);
+            if rooms_of(&spaces, name.mesh()) >= most as usize {
+                return None;
+            }
+        }
+        Some(Arc::clone(spaces.entry(name.clone()).or_insert_with(|| Arc::new(Space::new(name.clone())))))
+    }
+
+    /// The mesh and its rooms, as far as anybody was ever here.
+    pub(crate) fn all_of(&self, mesh: &MeshName) -> Vec<Arc<Space>> {
+        read(&self.spaces).values().filter(|space| space.name.mesh() == mesh).cloned().collect()
     }
 
     pub(crate) fn spaces(&self) -> Vec<Arc<Space>> {
         read(&self.spaces).values().cloned().collect()
+    }
+
+    /// The sessions of a peer of a mesh, older ones among them, there and in rooms that it is in by its right.
+    pub(crate) fn sessions_by_right_of(&self, peer: &Arc<Peer>) -> Vec<Arc<Handle>> {
+        let mut found = vec![];
+        for space in self.all_of(peer.space.mesh()) {
+            if space.name.is_room() {
+                found.extend(space.handles().into_iter().filter(|handle| handle.peer.is_by_right_of(peer)));
+            } else {
+                let id = peer.id.as_str();
+                found.extend(space.session(id).into_iter().chain(space.former(id)));
+            }
+        }
+        found
     }
 
     /// Keeps a peer's right current for a while even if nobody else needs it.
@@ -326,15 +400,15 @@ impl Directory {
         for space in self.spaces() {
             space.forget_unheld();
         }
+        retain_needed(&mut write(&self.spaces));
     }
 
-    /// Waits until every write turn that was in progress in `mesh` has ended, so that no frame checked before a
+    /// Waits until every write turn that was in progress in `mesh` and its rooms has ended, so that no frame checked before a
     /// change of rights is still to be written. Sockets that stand still past `patience` are cut off.
     pub(crate) async fn settle(&self, mesh: &MeshName, patience: Duration) {
-        let Some(space) = self.known(mesh) else { return };
         fence(Ordering::SeqCst);
-        let busy: Vec<_> =
-            space.handles().into_iter().filter_map(|h| h.turn().map(|turn| (h, turn))).collect();
+        let handles = self.all_of(mesh).into_iter().flat_map(|space| space.handles());
+        let busy: Vec<_> = handles.filter_map(|h| h.turn().map(|turn| (h, turn))).collect();
         let give_up = Instant::now() + patience;
         for (handle, turn) in busy {
             while handle.turn() == Some(turn) {
@@ -347,6 +421,15 @@ impl Directory {
     }
 }
 
+fn rooms_of(spaces: &Map<SpaceName, Arc<Space>>, mesh: &MeshName) -> usize {
+    spaces.keys().filter(|name| name.is_room() && name.mesh() == mesh).count()
+}
+
+/// Lets go of rooms that are empty and that nobody is about to enter. Meshes stay: there are as many as tenants.
+fn retain_needed(spaces: &mut Map<SpaceName, Arc<Space>>) {
+    spaces.retain(|name, space| !name.is_room() || Arc::strong_count(space) > 1 || !space.is_empty());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,6 +439,7 @@ mod tests {
             space.intern(&PeerId::parse(name).unwrap()),
             Epoch(epoch),
             Dialect::Mesh,
+            None,
             Stage::Live,
         ))
     }
@@ -388,7 +472,7 @@ mod tests {
     async fn settling_waits_for_turns_in_progress() {
         let directory = Arc::new(Directory::default());
         let mesh = MeshName::default_mesh();
-        let space = directory.space(&mesh);
+        let space = directory.mesh(&mesh);
         let busy = handle(&space, "a", 1);
         space.insert(Arc::clone(&busy));
         busy.begin_turn(5);

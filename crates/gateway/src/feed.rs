@@ -98,7 +98,7 @@ impl Feed {
 
     fn apply_one(&self, change: &StandingChange) {
         let directory = &self.gateway.directory;
-        let space = directory.space(&change.mesh);
+        let space = directory.mesh(&change.mesh);
         let lost = change.standing == Standing::Revoked;
         let Some(peer) = (if lost { Some(space.intern(&change.peer)) } else { space.known(&change.peer) })
         else {
@@ -112,8 +112,7 @@ impl Feed {
                     handle.outbox.push(Mail::Revoked(change.peer.clone()), &self.gateway.config.limits);
             });
         }
-        let id = change.peer.as_str();
-        for handle in space.session(id).into_iter().chain(space.former(id)) {
+        for handle in directory.sessions_by_right_of(&peer) {
             let _session_over = handle.outbox.push(Mail::StandingChanged, &self.gateway.config.limits);
             if lost {
                 // If its client is away, what waits for it goes now, before this change is acknowledged.

@@ -14,6 +14,7 @@ use heliograph_bus::{Inbox, Link, NodeStatus};
 use heliograph_core::authority::Authority;
 use heliograph_core::id::{GatewayId, PeerId, Version};
 use heliograph_core::limits::Limits;
+use heliograph_core::manners::RoomPolicy;
 use heliograph_core::message::{IceServer, MeshHealth};
 use heliograph_core::session::Session;
 use heliograph_http::TrustedProxies;
@@ -48,6 +49,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// ICE servers for clients.
     pub ice: IceConfig,
+    /// Who may enter rooms.
+    pub rooms: RoomPolicy,
 }
 
 /// What a gateway is made of.
@@ -218,7 +221,7 @@ impl Gateway {
     /// How the mesh is, for a client that asks. Who may see nobody learns of nobody.
     pub(crate) async fn mesh_health(&self, session: &Session) -> MeshHealth {
         let presence = &self.link.presence;
-        let online = if session.is_placed() { presence.online(&session.peer().mesh).await } else { Ok(0) };
+        let online = if session.is_placed() { presence.online(&session.peer().space).await } else { Ok(0) };
         MeshHealth {
             peers_online: online.unwrap_or(0),
             gateways: presence.gateways().await.map_or(1, |gateways| gateways.len() as u64),

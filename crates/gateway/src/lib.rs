@@ -11,8 +11,10 @@
 mod connection;
 mod directory;
 mod drain;
+mod entry;
 mod feed;
 mod gateway;
+mod lobby;
 mod metrics;
 mod outbox;
 mod relay;

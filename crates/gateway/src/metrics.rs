@@ -29,12 +29,15 @@ pub(crate) enum MessageKind {
     MeshHealth,
     Heartbeat,
     Resume,
+    Enter,
+    Leave,
+    Broadcast,
     Unknown,
     Malformed,
 }
 
 impl MessageKind {
-    const COUNT: usize = 11;
+    const COUNT: usize = 14;
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -47,6 +50,9 @@ impl MessageKind {
             Self::MeshHealth => "mesh_health",
             Self::Heartbeat => "heartbeat",
             Self::Resume => "resume",
+            Self::Enter => "enter",
+            Self::Leave => "leave",
+            Self::Broadcast => "broadcast",
             Self::Unknown => "unknown",
             Self::Malformed => "malformed",
         }

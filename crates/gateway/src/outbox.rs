@@ -271,6 +271,7 @@ mod tests {
             id: None,
             payload: Bytes::copy_from_slice(payload.as_bytes()),
             receipt: false,
+            to_all: false,
             accepted_at: Instant::now(),
             via_bus: false,
             trace: None,

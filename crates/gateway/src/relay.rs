@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use heliograph_bus::{Destination, Inbox, Lost, Parcel, RemoteSignal, Sent, Witness};
 use heliograph_core::authority::Standing;
-use heliograph_core::id::{Epoch, MeshName, PeerId};
+use heliograph_core::id::{Epoch, PeerId, SpaceName};
 use heliograph_core::message::{Receipt, Signal, Undeliverable};
 use heliograph_core::session::Mail;
 use heliograph_core::stage::{Arrival, Stage, Way};
@@ -48,12 +48,31 @@ impl Gateway {
         }
         let target = PeerId::parse(target).map_err(|_| Undeliverable::Unavailable)?;
         let parcel = Parcel::Signal(into_remote(signal));
-        match self.link.bus.send(Destination::Peer(space.mesh.clone(), target), parcel) {
+        match self.link.bus.send(Destination::Peer(space.name.clone(), target), parcel) {
             Sent::Queued => Ok(Relayed::Away),
             Sent::Offline => Err(Undeliverable::Unavailable),
             Sent::Full => Err(Undeliverable::QueueFull),
             Sent::Down => Err(Undeliverable::BusUnavailable),
         }
+    }
+
+    /// Brings a message to all others in the room: here one by one, to the other nodes by one publish. Each copy is
+    /// checked before it is written, as any message is; what becomes of a copy is nobody's concern.
+    pub(crate) fn broadcast(&self, space: &Space, signal: Signal) -> Result<(), Undeliverable> {
+        self.spread(space, &signal);
+        let parcel = Parcel::Broadcast(into_remote(signal));
+        match self.link.bus.send(Destination::Space(space.name.clone()), parcel) {
+            Sent::Queued | Sent::Offline => Ok(()),
+            Sent::Full => Err(Undeliverable::QueueFull),
+            Sent::Down => Err(Undeliverable::BusUnavailable),
+        }
+    }
+
+    /// A copy into the queue of each member here but the sender.
+    fn spread(&self, space: &Space, signal: &Signal) {
+        space.for_each_other(&signal.from.id, |handle| {
+            let _slow_or_gone = self.deliver(handle, signal.clone());
+        });
     }
 
     /// The one delivery: messages from this node and from others pass here into the target's queue.
@@ -79,25 +98,25 @@ impl Gateway {
 
     /// Tells a message's sender what became of it, wherever the sender is. Nothing is said of success unless asked.
     pub(crate) fn tell_sender(&self, signal: &Signal, target: &PeerId, failure: Option<Undeliverable>) {
-        if failure.is_none() && !signal.receipt {
+        if signal.to_all || (failure.is_none() && !signal.receipt) {
             return;
         }
         let receipt = Receipt { id: signal.id.clone(), target: Box::from(target.as_str()), failure };
-        let space = self.directory.space(&signal.from.mesh);
+        let space = self.directory.space(&signal.from.space);
         if let Some(handle) = space.session(signal.from.id.as_str())
             && handle.stage.get().way() == Way::Here
         {
             self.receive(&handle, signal.from_epoch, receipt);
             return;
         }
-        let destination = Destination::Peer(signal.from.mesh.clone(), signal.from.id.clone());
+        let destination = Destination::Peer(signal.from.space.clone(), signal.from.id.clone());
         let _sender_gone =
             self.link.bus.send(destination, Parcel::Receipt { epoch: signal.from_epoch, receipt });
     }
 
     /// Says in the peer's channel that what comes from now on is for this session.
     pub(crate) fn fence(&self, handle: &Handle) -> Sent {
-        let mine = Destination::Peer(handle.peer.mesh.clone(), handle.peer.id.clone());
+        let mine = Destination::Peer(handle.peer.space.clone(), handle.peer.id.clone());
         self.link.bus.send(mine, Parcel::Superseded { by: handle.epoch })
     }
 
@@ -113,13 +132,24 @@ impl Gateway {
         let _sender_gone = handle.outbox.push(mail, &self.config.limits);
     }
 
-    /// Tells the members of a mesh that want to know, and administrators.
-    fn arrived_news(&self, mesh: &MeshName, parcel: &Parcel) {
+    /// Something for all members of a space.
+    fn arrived_for_space(&self, name: &SpaceName, parcel: Parcel) {
+        let space = self.directory.space(name);
+        match parcel {
+            Parcel::Broadcast(remote) => {
+                self.spread(&space, &Signal { to_all: true, ..from_remote(self, &space, remote) });
+            }
+            news => self.arrived_news(&space, &news),
+        }
+    }
+
+    /// Tells the members of a space that want to know, and administrators.
+    fn arrived_news(&self, space: &Space, parcel: &Parcel) {
         let about = match parcel {
             Parcel::Joined(member) | Parcel::Left { member, .. } => &member.peer,
             _ => return,
         };
-        self.directory.space(mesh).for_each_listener(about, |handle| {
+        space.for_each_listener(about, |handle| {
             let mail = match parcel {
                 Parcel::Left { member, at } => Mail::Left { peer: member.peer.clone(), at: *at },
                 Parcel::Joined(member) => Mail::Joined(member.clone()),
@@ -135,8 +165,8 @@ impl Gateway {
         self.presence_changes.send_modify(|sessions| *sessions = self.sessions());
     }
 
-    fn arrived_for_peer(&self, mesh: &MeshName, peer: &PeerId, parcel: Parcel) {
-        let space = self.directory.space(mesh);
+    fn arrived_for_peer(&self, space: &SpaceName, peer: &PeerId, parcel: Parcel) {
+        let space = self.directory.space(space);
         match parcel {
             Parcel::Signal(remote) => self.arrived_signal(&space, peer, remote),
             Parcel::Receipt { epoch, receipt } => {
@@ -147,6 +177,7 @@ impl Gateway {
             Parcel::Superseded { by } => self.arrived_fence(&space, peer, by),
             Parcel::Joined(_)
             | Parcel::Left { .. }
+            | Parcel::Broadcast(_)
             | Parcel::TakeOver(_)
             | Parcel::HandOver(_)
             | Parcel::Drain { .. } => {}
@@ -169,7 +200,7 @@ impl Gateway {
         if matches!(receiver, Err(Arrival::Leave)) {
             return; // another session of the peer has it
         }
-        let signal = from_remote(space, remote);
+        let signal = from_remote(self, space, remote);
         let witness = Signal { payload: bytes::Bytes::new(), ..signal.clone() };
         let result = receiver.map_or(Err(Undeliverable::Unavailable), |handle| self.deliver(&handle, signal));
         if let Err(reason) = result {
@@ -186,6 +217,7 @@ impl Gateway {
             Parcel::Signal(_)
             | Parcel::Receipt { .. }
             | Parcel::Superseded { .. }
+            | Parcel::Broadcast(_)
             | Parcel::Joined(_)
             | Parcel::Left { .. } => {}
         }
@@ -205,12 +237,19 @@ pub(crate) fn into_remote(signal: Signal) -> RemoteSignal {
         receipt: signal.receipt,
         accepted_unix_us: unix_micros().saturating_sub(age),
         trace: signal.trace,
+        behind: signal.from.behind.as_ref().map(|behind| behind.id.clone()),
     }
 }
 
 /// As it goes on here.
-pub(crate) fn from_remote(space: &Space, remote: RemoteSignal) -> Signal {
-    let from = space.intern(&remote.from);
+pub(crate) fn from_remote(gateway: &Gateway, space: &Space, remote: RemoteSignal) -> Signal {
+    let from = match &remote.behind {
+        None => space.intern(&remote.from),
+        Some(behind) => {
+            let behind = gateway.directory.mesh(space.name.mesh()).intern(behind);
+            space.intern_by_right_of(&behind, &remote.from)
+        }
+    };
     // The sender's node vouches for the sender as of a version; a later revocation that this node has applied has the
     // higher version and stays.
     from.right.apply(remote.from_version, Standing::Approved);
@@ -224,6 +263,7 @@ pub(crate) fn from_remote(space: &Space, remote: RemoteSignal) -> Signal {
         id: remote.id,
         payload: remote.payload,
         receipt: remote.receipt,
+        to_all: false,
         accepted_at: now.checked_sub(transit).unwrap_or(now),
         via_bus: true,
         trace: remote.trace,
@@ -233,26 +273,26 @@ pub(crate) fn from_remote(space: &Space, remote: RemoteSignal) -> Signal {
 impl Inbox for Gateway {
     fn arrived(&self, destination: &Destination, parcel: Parcel) {
         match destination {
-            Destination::Peer(mesh, peer) => self.arrived_for_peer(mesh, peer, parcel),
-            Destination::Mesh(mesh) => self.arrived_news(mesh, &parcel),
+            Destination::Peer(space, peer) => self.arrived_for_peer(space, peer, parcel),
+            Destination::Space(space) => self.arrived_for_space(space, parcel),
             Destination::Gateway(_) => self.arrived_for_node(parcel),
         }
     }
 
     fn returned(&self, destination: &Destination, witness: Witness, why: Lost) {
-        let Destination::Peer(mesh, target) = destination else { return };
+        let Destination::Peer(name, target) = destination else { return };
         let failure = Some(match why {
             Lost::Offline => Undeliverable::Unavailable,
             Lost::Down => Undeliverable::BusUnavailable,
         });
         let receipt = Receipt { id: witness.id, target: Box::from(target.as_str()), failure };
-        let space = self.directory.space(mesh);
+        let space = self.directory.space(name);
         let handle: Option<Arc<Handle>> = space.session(witness.from.as_str());
         if let Some(handle) = handle.filter(|handle| handle.stage.get().way() == Way::Here) {
             self.receive(&handle, witness.from_epoch, receipt);
         } else {
             // The sender resumed on another node meanwhile, or is gone.
-            let destination = Destination::Peer(mesh.clone(), witness.from);
+            let destination = Destination::Peer(name.clone(), witness.from);
             let _gone =
                 self.link.bus.send(destination, Parcel::Receipt { epoch: witness.from_epoch, receipt });
         }

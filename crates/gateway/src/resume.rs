@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use heliograph_auth::secret;
 use heliograph_bus::{Destination, Due, Estate, HandOver, Parcel, Sent, TakeOver, Unanswered};
 use heliograph_core::close::CloseCode;
-use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId};
+use heliograph_core::id::{Epoch, GatewayId, PeerId, SpaceName};
 use heliograph_core::message::{ResumeOffer, Signal, Undeliverable};
 use heliograph_core::replay::{Replay, Written};
 use heliograph_core::session::{Inheritance, Mail, Remains};
@@ -97,7 +97,7 @@ impl Gateway {
             self.hasten(resumable);
         }
         resumable.changed.notify_waiters();
-        if !self.directory.space(&handle.peer.mesh).remembers(handle) {
+        if !self.directory.space(&handle.peer.space).remembers(handle) {
             // Two newer ones came before its connection ended: nobody can ask for it, and nobody would tidy it up.
             self.give_up(Arc::clone(handle), Undeliverable::Unavailable);
         }
@@ -159,20 +159,53 @@ impl Gateway {
     pub(crate) async fn depart(&self, handle: &Handle) {
         let peer = &handle.peer;
         let _in_order = self.turnstile(&peer.id).await;
-        let space = self.directory.space(&peer.mesh);
+        let space = self.directory.space(&peer.space);
         if handle.stage.get() != Stage::Passed
-            && let Err(error) = self.link.presence.release(&peer.mesh, &peer.id, handle.epoch).await
+            && let Err(error) = self.link.presence.release(&peer.space, &peer.id, handle.epoch).await
         {
             tracing::warn!(%error, "a session's presence is released later");
         }
         // It stays in the directory as long as messages for it arrive: to say that it is over, or to leave them to the
         // newer session, whichever it is.
+        self.withdraw(&space, handle).await;
+    }
+
+    /// Takes a session that ended out of the directory and the bus.
+    async fn withdraw(&self, space: &Space, handle: &Handle) {
         if space.is_newest(handle) {
-            self.link.bus.unsubscribe(&Destination::Peer(peer.mesh.clone(), peer.id.clone())).await;
+            let mine = Destination::Peer(handle.peer.space.clone(), handle.peer.id.clone());
+            self.link.bus.unsubscribe(&mine).await;
         }
         space.remove_former(handle);
         space.remove(handle);
+        if space.name.is_room() {
+            // Rooms come and go, and with the last member here nothing is for this node any more. Whoever enters is in
+            // the directory before it asks for the channel, so one of the two sees the other.
+            let _one_decides = space.channel.lock().await;
+            if space.is_empty() {
+                self.link.bus.unsubscribe(&Destination::Space(space.name.clone())).await;
+            }
+        }
         self.presence_changed();
+    }
+
+    /// Takes a member of a room that vanished out of directory and bus, and out of presence only after `grace`: if it is
+    /// back by then, on whatever node, it has its place still, and nobody heard of it.
+    pub(crate) async fn depart_later(&self, handle: Arc<Handle>, grace: Duration) {
+        {
+            let _in_order = self.turnstile(&handle.peer.id).await;
+            self.withdraw(&self.directory.space(&handle.peer.space), &handle).await;
+        }
+        self.spawn(move |gateway| async move {
+            tokio::select! {
+                () = tokio::time::sleep(grace) => {}
+                () = gateway.stop.cancelled() => {}
+            }
+            let peer = &handle.peer;
+            if let Err(error) = gateway.link.presence.release(&peer.space, &peer.id, handle.epoch).await {
+                tracing::warn!(%error, "a session's presence is released later");
+            }
+        });
     }
 
     /// Fetches what a former session left, wherever it is.
@@ -186,9 +219,9 @@ impl Gateway {
             return None;
         }
         // Presence may have forgotten the former session, and then nobody has told its node yet.
-        let channel = Destination::Peer(request.mesh.clone(), request.peer.clone());
+        let channel = Destination::Peer(request.space.clone(), request.peer.clone());
         let _said_again = self.link.bus.send(channel, Parcel::Superseded { by: request.by });
-        let waiting = self.hand_overs.wait_for((request.mesh.clone(), request.peer.clone(), request.by));
+        let waiting = self.hand_overs.wait_for((request.space.clone(), request.peer.clone(), request.by));
         match self.link.bus.send(Destination::Gateway(node), Parcel::TakeOver(request)) {
             Sent::Queued => waiting.await,
             Sent::Offline | Sent::Full | Sent::Down => None,
@@ -197,7 +230,7 @@ impl Gateway {
 
     /// Hands over what a session of this node left, once, to whoever shows its token.
     async fn hand_over(&self, request: &TakeOver) -> Option<Estate> {
-        let space = self.directory.space(&request.mesh);
+        let space = self.directory.space(&request.space);
         let handle = find(&space, request)?;
         let resumable = handle.resumable.get()?;
         let give_up = tokio::time::Instant::now() + OLD_PATIENCE;
@@ -260,17 +293,21 @@ fn find(space: &Space, request: &TakeOver) -> Option<Arc<Handle>> {
 /// Answers another node that asks for what a session left.
 pub(crate) async fn answer(gateway: Arc<Gateway>, request: TakeOver) {
     let estate = gateway.hand_over(&request).await;
-    let TakeOver { mesh, peer, by, to, .. } = request;
+    let TakeOver { space: name, peer, by, to, .. } = request;
     let lost = estate.as_ref().map(|estate| estate.waiting.clone()).unwrap_or_default();
-    let answer = HandOver { mesh: mesh.clone(), peer: peer.clone(), by, estate };
+    let answer = HandOver { space: name.clone(), peer: peer.clone(), by, estate };
     if gateway.link.bus.send(Destination::Gateway(to), Parcel::HandOver(answer)) == Sent::Queued {
         return;
     }
     tracing::warn!(messages = lost.len(), "a session could not be handed over: the bus does not take it");
-    let space = gateway.directory.space(&mesh);
+    let space = gateway.directory.space(&name);
     for due in lost {
         if let Due::Signal(remote) = due {
-            gateway.tell_sender(&from_remote(&space, remote), &peer, Some(Undeliverable::BusUnavailable));
+            gateway.tell_sender(
+                &from_remote(&gateway, &space, remote),
+                &peer,
+                Some(Undeliverable::BusUnavailable),
+            );
         }
     }
 }
@@ -298,16 +335,16 @@ fn into_due(mail: Mail) -> Option<Due> {
 }
 
 /// What an estate becomes in the queue of the heir.
-pub(crate) fn into_mail(space: &Space, estate: &mut Estate) -> VecDeque<Mail> {
+pub(crate) fn into_mail(gateway: &Gateway, space: &Space, estate: &mut Estate) -> VecDeque<Mail> {
     let written = std::mem::take(&mut estate.written).into_iter().map(|(seq, due)| {
         let written = match due {
-            Due::Signal(remote) => Written::Signal(from_remote(space, remote)),
+            Due::Signal(remote) => Written::Signal(from_remote(gateway, space, remote)),
             Due::Receipt(receipt) => Written::Receipt(receipt),
         };
         Mail::Again(seq, written)
     });
     let waiting = std::mem::take(&mut estate.waiting).into_iter().map(|due| match due {
-        Due::Signal(remote) => Mail::Signal(from_remote(space, remote)),
+        Due::Signal(remote) => Mail::Signal(from_remote(gateway, space, remote)),
         Due::Receipt(receipt) => Mail::Receipt(receipt),
     });
     written.chain(waiting).collect()
@@ -329,7 +366,7 @@ pub(crate) fn inheritance(estate: &Estate, mail: &VecDeque<Mail>) -> Inheritance
 }
 
 /// The session that asked.
-type Heir = (MeshName, PeerId, Epoch);
+type Heir = (SpaceName, PeerId, Epoch);
 
 /// Who waits for what another node hands over. Bounded: an entry stands for a session that is about to open, and goes
 /// with it.
@@ -350,8 +387,8 @@ impl HandOvers {
 
     /// An answer arrived.
     pub(crate) fn arrived(&self, answer: HandOver) {
-        let HandOver { mesh, peer, by, estate } = answer;
-        let waiting = lock(&self.0).remove(&(mesh, peer.clone(), by));
+        let HandOver { space, peer, by, estate } = answer;
+        let waiting = lock(&self.0).remove(&(space, peer.clone(), by));
         if waiting.is_none_or(|waiting| waiting.send(estate).is_err()) {
             tracing::warn!(%peer, "a session was handed over too late");
         }

@@ -66,11 +66,15 @@ fn is_seated(handle: &Handle) -> bool {
 
 fn seat(handle: &Handle) -> Seat {
     Seat {
-        mesh: handle.peer.mesh.clone(),
+        space: handle.peer.space.clone(),
         peer: handle.peer.id.clone(),
         epoch: handle.epoch,
         place: handle.place(),
         hidden: handle.is_parked(),
-        visit: Visit { since_unix_ms: handle.since_unix_ms, dialect: handle.dialect.as_str().into() },
+        visit: Visit {
+            since_unix_ms: handle.since_unix_ms,
+            dialect: handle.dialect.as_str().into(),
+            profile: handle.profile.clone(),
+        },
     }
 }

@@ -37,6 +37,10 @@ const ASSERTION_MEMORY_SECONDS: u32 = (MAX_ASSERTION_SECONDS + 4 * limits::TOKEN
 pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/ws", get(crate::upgrade::mesh))
+        .route("/room/{room}/websocket", get(crate::upgrade::rendezvous))
+        .route("/primus", get(crate::upgrade::rtc_signaller))
+        .route("/signaller/", get(crate::upgrade::rtc_signaller))
+        .route("/signaller/primus", get(crate::upgrade::rtc_signaller))
         .route("/api/token", post(exchange))
         .route("/api/config", get(config))
         .route("/.well-known/jwks.json", get(jwks))

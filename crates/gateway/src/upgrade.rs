@@ -1,17 +1,18 @@
-//! `GET /ws`: from a request to a session. Everything that can be refused is refused before the upgrade, with a
+//! `GET /ws` and the paths of rooms: from a request to a session. Everything that can be refused is refused before the upgrade, with a
 //! status that says why; what comes later closes with a code.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use heliograph_auth::room_key::RoomKey;
 use heliograph_bus::budget::{Limit, Scope};
 use heliograph_core::close::CloseCode;
-use heliograph_core::id::{MeshName, PeerId, Version};
+use heliograph_core::id::{InvalidName, MeshName, PeerId, RoomName, Version};
+use heliograph_core::manners::{Manner, RoomPolicy};
 use heliograph_core::message::{ClientMessage, Peer};
 use heliograph_core::rate::Rate;
 use heliograph_http::credential::{bearer, header};
@@ -21,7 +22,7 @@ use heliograph_wire::Dialect;
 use http::header::{
     CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
@@ -32,7 +33,9 @@ use tokio_tungstenite::tungstenite::{Message, protocol::Role};
 
 use crate::accept::{AfterHttp, Permit, SocketPermit};
 use crate::connection::{self, Connection};
+use crate::entry::{Door, Entry, Holder};
 use crate::gateway::{Gateway, unix_seconds};
+use crate::lobby::Lobby;
 
 /// The subprotocol of the mesh dialect, for clients that offer one.
 pub const MESH_SUBPROTOCOL: &str = "heliograph.mesh.v1";
@@ -40,14 +43,43 @@ pub const MESH_SUBPROTOCOL: &str = "heliograph.mesh.v1";
 pub const TOKEN_SUBPROTOCOL: &str = "heliograph.token.";
 
 /// The handler of `GET /ws`.
-#[tracing::instrument(name = "upgrade", skip_all, fields(dialect = "mesh"))]
-pub async fn mesh(
+pub async fn mesh(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    upgrade(gateway, Dialect::Mesh, None, request).await
+}
+
+/// The handler of `GET /room/{room}/websocket`.
+pub async fn rendezvous(
     State(gateway): State<Arc<Gateway>>,
-    Extension(address): Extension<ClientAddress>,
-    Extension(after): Extension<AfterHttp>,
+    Path(room): Path<String>,
     request: Request,
 ) -> Response {
-    match prepare(&gateway, address, request).await {
+    upgrade(gateway, Dialect::Rendezvous, Some(&room), request).await
+}
+
+/// The handler of the paths of rtc-signaller clients, which name their room later.
+pub async fn rtc_signaller(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    upgrade(gateway, Dialect::RtcSignaller, None, request).await
+}
+
+/// Whether a request asks for a socket where there may also be a page.
+pub fn asks_for_socket(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+}
+
+#[tracing::instrument(name = "upgrade", skip_all, fields(dialect = dialect.as_str()))]
+async fn upgrade(
+    gateway: Arc<Gateway>,
+    dialect: Dialect,
+    room: Option<&str>,
+    mut request: Request,
+) -> Response {
+    let extensions = request.extensions_mut();
+    let (Some(address), Some(after)) =
+        (extensions.get::<ClientAddress>().copied(), extensions.remove::<AfterHttp>())
+    else {
+        return Problem::bad_request("no_upgrade", "this connection cannot be upgraded").into_response();
+    };
+    match prepare(&gateway, address, dialect, room, request).await {
         Ok((pending, response)) => {
             after.run(pending.run(Arc::clone(&gateway)));
             response
@@ -66,6 +98,8 @@ struct Pending {
     on_upgrade: OnUpgrade,
     dialect: Dialect,
     peer: Option<Arc<Peer>>,
+    /// Where its client may go, if it says itself where it goes.
+    door: Option<Door>,
     permits: Permits,
     /// Not for who has yet to say who it is: those have a bound of their own.
     opening: Option<Opening>,
@@ -104,6 +138,8 @@ struct Permits {
 async fn prepare(
     gateway: &Arc<Gateway>,
     ClientAddress(address): ClientAddress,
+    dialect: Dialect,
+    room: Option<&str>,
     mut request: Request,
 ) -> Result<(Pending, Response), Problem> {
     let limits = &gateway.config.limits;
@@ -127,6 +163,8 @@ async fn prepare(
         Some(token) => Some(authenticate(gateway, token).await?),
         None => None,
     };
+    let in_rooms = dialect.manners().in_rooms().is_some();
+    let door = if in_rooms { Some(door(gateway, peer.as_ref(), room, request.uri()).await?) } else { None };
     let socket = gateway.admission.socket(address, peer.is_some()).map_err(|limit| {
         gateway.metrics.limited(limit);
         Problem::too_many(limit, 1)
@@ -138,8 +176,74 @@ async fn prepare(
     let connection = request.extensions_mut().remove::<Arc<Permit>>();
     let response = switching_protocols(&key, request.headers());
     let permits = Permits { socket, _connection: connection };
-    let pending = Pending { on_upgrade, dialect: Dialect::Mesh, peer, permits, opening };
+    // In a room it is opening only once the client has said which.
+    let opening = opening.filter(|_| !in_rooms);
+    let pending = Pending { on_upgrade, dialect, peer, door, permits, opening };
     Ok((pending, response))
+}
+
+/// Where the client of a dialect of rooms may go, as its request and the policy say.
+async fn door(
+    gateway: &Gateway,
+    token: Option<&Arc<Peer>>,
+    room: Option<&str>,
+    uri: &Uri,
+) -> Result<Door, Problem> {
+    let policy = gateway.config.rooms;
+    let bad = |error: InvalidName| Problem::bad_request("invalid_name", error.to_string());
+    let room = room.map(RoomName::parse).transpose().map_err(bad)?;
+    let Query(query) = Query::<Named>::try_from_uri(uri)
+        .map_err(|_| Problem::bad_request("invalid_query", "the query cannot be read"))?;
+    let mesh = match (token, &query.mesh) {
+        (Some(peer), _) => peer.space.mesh().clone(),
+        (None, Some(mesh)) => MeshName::parse(mesh).map_err(bad)?,
+        (None, None) => MeshName::default_mesh(),
+    };
+    let holder = match policy {
+        RoomPolicy::Off => {
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "no_rooms",
+                "there are no rooms here (setting `rooms`)",
+            ));
+        }
+        RoomPolicy::Open => None,
+        RoomPolicy::Paired => Some(match (token, &query.peer) {
+            (Some(peer), _) => Holder { peer: Arc::clone(peer), enrolled: None },
+            (None, Some(peer)) => enrolled(gateway, &mesh, &PeerId::parse(peer).map_err(bad)?).await?,
+            (None, None) => {
+                let detail = "rooms are for paired peers: show a token, or name the peer whose key you have (`?peer=`)";
+                return Err(Problem::unauthorized("not_paired", detail));
+            }
+        }),
+    };
+    Ok(Door { mesh, room, policy, holder })
+}
+
+/// What the query of a client of rooms may name.
+#[derive(serde::Deserialize)]
+struct Named {
+    mesh: Option<String>,
+    peer: Option<String>,
+}
+
+/// A peer that will prove to have the key with which it was enrolled. Unknown peers and such without a key look alike.
+async fn enrolled(gateway: &Gateway, mesh: &MeshName, id: &PeerId) -> Result<Holder, Problem> {
+    let refused =
+        || Problem::forbidden("not_allowed", "no approved peer of this name was enrolled with a key");
+    let record = gateway.store.peer(mesh, id).await.map_err(|error| match error {
+        StoreError::NotFound => refused(),
+        error => {
+            tracing::warn!(%error, "a peer could not be looked up");
+            Problem::unavailable("storage_unavailable", "the pairing state cannot be read now")
+        }
+    })?;
+    let key = record.public_key.as_ref().and_then(|jwk| RoomKey::parse(jwk.as_bytes()).ok());
+    let peer = gateway.remember(&record);
+    match key {
+        Some(key) if peer.right.is_approved() => Ok(Holder { peer, enrolled: Some(key.thumbprint()) }),
+        _ => Err(refused()),
+    }
 }
 
 /// RFC 6455 §4.2.1: what has to be there for an upgrade.
@@ -232,7 +336,7 @@ impl Gateway {
     /// The value is in the directory before the store is read, so that a change which is committed after the read
     /// finds it there: whichever comes last has the higher version and stays.
     pub(crate) async fn peer(&self, mesh: &MeshName, id: &PeerId) -> Result<Arc<Peer>, Problem> {
-        let peer = self.directory.space(mesh).intern(id);
+        let peer = self.directory.mesh(mesh).intern(id);
         if peer.right.version() > Version(0) {
             return Ok(peer);
         }
@@ -249,7 +353,7 @@ impl Gateway {
     /// Fills in the right of a peer that was read from the store, and keeps it current for a while: who exchanges a
     /// credential connects next, and needs no second read then.
     pub(crate) fn remember(&self, record: &PeerRecord) -> Arc<Peer> {
-        let peer = self.directory.space(&record.mesh).intern(&record.peer);
+        let peer = self.directory.mesh(&record.mesh).intern(&record.peer);
         let new_here = peer.right.version() == Version(0);
         peer.right.apply(record.version, record.state.standing());
         if new_here {
@@ -260,20 +364,29 @@ impl Gateway {
 }
 
 impl Pending {
-    async fn run(self, gateway: Arc<Gateway>) {
+    async fn run(mut self, gateway: Arc<Gateway>) {
+        if let (Some(door), Some(manner)) = (self.door.take(), self.dialect.manners().in_rooms()) {
+            return Box::pin(self.enter_rooms(gateway, door, manner)).await;
+        }
         // Boxed: what is needed until the session stands must not weigh on each idle socket.
         if let Some((connection, _permits)) = Box::pin(self.establish(gateway)).await {
             connection.run().await;
         }
     }
 
+    async fn enter_rooms(self, gateway: Arc<Gateway>, door: Door, manner: &'static Manner) {
+        let Self { on_upgrade, dialect, mut permits, .. } = self;
+        let Some(socket) = Box::pin(upgraded(&gateway, on_upgrade)).await else { return };
+        let lobby = Lobby::new(Arc::clone(&gateway), dialect, manner, door);
+        let let_in = || {
+            permits.socket.authenticated();
+            Opening::begin(&gateway).ok()
+        };
+        lobby.run(socket, let_in).await;
+    }
+
     async fn establish(self, gateway: Arc<Gateway>) -> Option<(Box<Connection<TcpStream>>, Permits)> {
-        let upgraded = self.on_upgrade.await.ok()?;
-        let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-        let config = connection::websocket_config(gateway.config.limits.max_message_bytes);
-        let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-        let mut socket =
-            WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
+        let mut socket = upgraded(&gateway, self.on_upgrade).await?;
         let mut permits = self.permits;
         let peer = match self.peer {
             Some(peer) => peer,
@@ -291,7 +404,7 @@ impl Pending {
             connection::close(socket, CloseCode::Unavailable).await;
             return None;
         };
-        let opened = Connection::open(gateway, socket, peer, self.dialect).await;
+        let opened = Connection::open(gateway, socket, Entry { peer, profile: None }, self.dialect).await;
         drop(opening);
         match opened {
             Ok(connection) => Some((connection, permits)),
@@ -302,6 +415,14 @@ impl Pending {
             }
         }
     }
+}
+
+/// The socket of an upgrade that was answered.
+async fn upgraded(gateway: &Gateway, on_upgrade: OnUpgrade) -> Option<WebSocketStream<TcpStream>> {
+    let parts = on_upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+    let config = connection::websocket_config(gateway.config.limits.max_message_bytes);
+    let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    Some(WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await)
 }
 
 /// Authentication by first message, for clients that cannot set headers and keep tokens out of URLs.

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::IntoResponse;
+use axum::routing::get;
 use heliograph_admin::{Admin, NodeControl};
 use heliograph_core::id::{GatewayId, Version};
 use heliograph_core::limits::Limits;
 use heliograph_gateway::Gateway;
 use heliograph_gateway::accept::{self, Admission, Listening};
+use heliograph_gateway::upgrade;
 use heliograph_http::{Problem, TrustedProxies};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -125,10 +128,24 @@ async fn once_leased(gateway: Arc<Gateway>, serve: impl Future<Output = ()>) {
 fn public_app(parts: &Parts, admin_apart: bool) -> Router {
     let app = heliograph_gateway::token::router(Arc::clone(&parts.gateway))
         .merge(heliograph_admin::public_router(&parts.admin))
-        .merge(heliograph_admin::pages_router(parts.mode));
+        .merge(heliograph_admin::assets_router())
+        .merge(root(parts));
     let app = if admin_apart { app } else { app.merge(heliograph_admin::admin_router(&parts.admin)) };
     let cors = Cors::new(parts.allowed_origins.clone());
     finished(app).layer(axum::middleware::from_fn(move |request, next| cors.clone().handle(request, next)))
+}
+
+/// `/` is a page, and a socket for whoever asks for one.
+fn root(parts: &Parts) -> Router {
+    let mode = parts.mode;
+    let answer = move |gateway: State<Arc<Gateway>>, request: Request| async move {
+        if upgrade::asks_for_socket(request.headers()) {
+            upgrade::rtc_signaller(gateway, request).await
+        } else {
+            heliograph_admin::root_page(mode, request.headers())
+        }
+    };
+    Router::new().route("/", get(answer)).with_state(Arc::clone(&parts.gateway))
 }
 
 fn admin_app(parts: &Parts) -> Router {

@@ -87,7 +87,7 @@ impl Node {
                 payload: Bytes::copy_from_slice(payload.as_bytes()),
             }),
         };
-        let envelope = Envelope { sender: Cow::Borrowed(sender.as_str()), message };
+        let envelope = Envelope { sender: Some(Cow::Borrowed(sender.as_str())), message };
         let Step { effect, .. } = session.on_client(envelope, &self.authority, &self.limits, now);
         self.carry_out(no, effect, net);
     }
@@ -111,6 +111,8 @@ impl Node {
                 }
             }
             Effect::Close(code) => self.end(no, End::Close(code), VecDeque::new(), net),
+            // The mesh's clients enter no rooms.
+            Effect::Broadcast(_) | Effect::Enter(_) | Effect::Leave => {}
             Effect::None | Effect::Unplace | Effect::Return(_) | Effect::Health => {}
         }
     }
@@ -148,10 +150,10 @@ impl Node {
             Err(BusError::Superseded) => {
                 return self.end(no, End::Close(CloseCode::Superseded), VecDeque::new(), net);
             }
-            Err(BusError::Unavailable(_)) if !is_placed => {
+            Err(BusError::Unavailable(_) | BusError::Full) if !is_placed => {
                 return self.end(no, End::Close(CloseCode::Unavailable), VecDeque::new(), net);
             }
-            Err(BusError::Unavailable(_)) => {
+            Err(BusError::Unavailable(_) | BusError::Full) => {
                 let message = String::new();
                 let error = ServerMessage::Error { code: "bus_unavailable", message };
                 self.write(no, vec![Down::Message(Box::new(error))], net);

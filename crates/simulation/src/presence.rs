@@ -121,7 +121,7 @@ impl Presence {
 
     fn others(&self, but: &PeerId) -> Vec<Member> {
         let listed = self.chairs.iter().filter(|(peer, chair)| *peer != but && !chair.hidden);
-        listed.filter_map(|(peer, chair)| Some(Member { peer: peer.clone(), place: chair.place? })).collect()
+        listed.filter_map(|(peer, chair)| Some(Member::new(peer.clone(), chair.place?))).collect()
     }
 
     pub(crate) fn hide(&mut self, peer: &PeerId, epoch: Epoch) {

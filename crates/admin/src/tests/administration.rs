@@ -141,8 +141,8 @@ async fn a_meshs_admin_takes_back_its_own_invites() {
 #[tokio::test]
 async fn peers_have_their_sessions() {
     let world = World::new().await;
-    let (mesh, peer) = (MeshName::default_mesh(), PeerId::parse("agent-001").unwrap());
-    let visit = Visit { since_unix_ms: 1_800_000_000_500, dialect: "mesh".into() };
+    let (mesh, peer) = (MeshName::default_mesh().into(), PeerId::parse("agent-001").unwrap());
+    let visit = Visit { since_unix_ms: 1_800_000_000_500, dialect: "mesh".into(), profile: None };
     let claim = world.bus.link().presence.claim(&mesh, &peer, visit).await.unwrap();
     let shown = world.get("/api/peers/agent-001", key(OPERATOR)).await.ok();
     let session = json!({

@@ -15,6 +15,7 @@ async fn each_file_has_its_type_policy_and_tag() {
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
         ("/console", "text/html; charset=utf-8"),
+        ("/rooms", "text/html; charset=utf-8"),
         ("/client.js", "text/javascript; charset=utf-8"),
         ("/client.d.ts", "text/plain; charset=utf-8"),
         ("/assets/demo.js", "text/javascript; charset=utf-8"),
@@ -46,6 +47,7 @@ async fn every_file_of_the_pages_is_served() {
         let address = match name.as_str() {
             "index.html" => "/".to_owned(),
             "console.html" => "/console".to_owned(),
+            "rooms.html" => "/rooms".to_owned(),
             _ => format!("/assets/{name}"),
         };
         let page = ask(&address, Mode::Dev, None).await;

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{Connection, websocket_config};
+use crate::entry::Entry;
 use crate::gateway::{Config, Gateway, Parts};
 use crate::metrics::Metrics;
 use heliograph_wire::Dialect;
@@ -45,6 +46,7 @@ impl World {
                 allowed_origins: vec![],
                 trusted_proxies: heliograph_http::TrustedProxies::default(),
                 ice: heliograph_auth::turn::IceConfig::default(),
+                rooms: heliograph_core::manners::RoomPolicy::Open,
             },
             link: bus.link(),
             store: Arc::new(MemoryStore::new()),
@@ -64,9 +66,11 @@ impl World {
         let config = websocket_config(64 * 1024);
         let socket = WebSocketStream::from_raw_socket(there, Role::Server, Some(config)).await;
         let peer =
-            self.gateway.directory.space(&MeshName::default_mesh()).intern(&PeerId::parse(name).unwrap());
+            self.gateway.directory.mesh(&MeshName::default_mesh()).intern(&PeerId::parse(name).unwrap());
         peer.right.apply(Version(1), Standing::Approved);
-        let opened = Connection::open(Arc::clone(&self.gateway), socket, peer, Dialect::Mesh).await;
+        let opened =
+            Connection::open(Arc::clone(&self.gateway), socket, Entry { peer, profile: None }, Dialect::Mesh)
+                .await;
         (client, opened.unwrap_or_else(|(_, error)| panic!("{error}")))
     }
 

@@ -93,6 +93,10 @@ limits! {
     max_open_invites_per_mesh: Count;
     /// Failed authentications per client address and minute.
     auth_failures_per_address: Count;
+    /// Members of one room, on all nodes together. 0: no bound.
+    max_room_members: CountOrOff;
+    /// Rooms of one mesh that one node serves at once. 0: no bound.
+    max_rooms_per_mesh: CountOrOff;
 }
 
 pub(super) fn check(limits: &Limits, reader: &mut Reader<'_>) {

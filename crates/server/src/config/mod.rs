@@ -29,11 +29,12 @@ mod url;
 
 use source::{Layers, Reader};
 
+pub use heliograph_core::manners::RoomPolicy;
 pub use ice::IceConfig;
 pub use listen::{ListenConfig, Origin};
 pub use logging::{LogFilter, LogFormat, LoggingConfig};
 pub use problem::{Problem, Problems};
-pub use session::{RoomPolicy, SessionConfig};
+pub use session::SessionConfig;
 pub use setting::{Exposure, Preset, SectionTable, Setting, sections};
 pub use source::{Effective, Flag, Provenance, Sources};
 pub use storage::StorageConfig;

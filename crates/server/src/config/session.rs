@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use heliograph_core::manners::RoomPolicy;
+
 use super::setting::Preset::{Is, PerMode};
 use super::setting::section;
 use super::source::Reader;
@@ -28,20 +30,10 @@ section! {
         /// Over how long a stopping node sends its clients away. Shorter than what the one who stops it waits
         /// (in Kubernetes `terminationGracePeriodSeconds`).
         drain_window: Duration = Is("20s");
-        /// Rendezvous rooms: `off`, `open` to whoever proves its key, or only for `paired` peers.
+        /// Rooms (dialects `rendezvous` and `rtc`): `off`, `open` to whoever comes, by the name that it gives itself, or
+        /// only for `paired` peers that are approved.
         rooms: RoomPolicy = PerMode { dev: "open", serve: "off" };
     }
-}
-
-/// Who may enter rooms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RoomPolicy {
-    /// Nobody.
-    Off,
-    /// Whoever comes.
-    Open,
-    /// Approved peers.
-    Paired,
 }
 
 words!(RoomPolicy: "`off`, `open`, `paired`", "off" => Self::Off, "open" => Self::Open, "paired" => Self::Paired);

@@ -182,6 +182,7 @@ impl Node {
             id: remote.id,
             payload: remote.payload,
             receipt: remote.receipt,
+            to_all: false,
             accepted_at: net.clock.instant(),
             via_bus: true,
             trace: None,
@@ -200,6 +201,7 @@ pub(crate) fn into_remote(signal: Signal) -> RemoteSignal {
         receipt: signal.receipt,
         accepted_unix_us: 0,
         trace: None,
+        behind: None,
     }
 }
 

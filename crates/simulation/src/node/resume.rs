@@ -79,7 +79,7 @@ impl Node {
         let Some(holder) = holder.filter(|&node| net.presence.is_alive(node)) else { return false };
         let (peer, by) = (handle.peer.id.clone(), handle.epoch);
         let request =
-            TakeOver { mesh: mesh(), peer, by, to: self.id.clone(), token, received: Some(received) };
+            TakeOver { space: mesh().into(), peer, by, to: self.id.clone(), token, received: Some(received) };
         self.heirs.insert(by, heir);
         net.clock.after(PATIENCE, Event::Impatient { node: self.number, heir });
         if holder == self.number {
@@ -160,9 +160,9 @@ impl Node {
     }
 
     pub(crate) fn hand(&mut self, request: TakeOver, estate: Option<Estate>, net: &mut Net) {
-        let TakeOver { mesh, peer, by, to, .. } = request;
+        let TakeOver { space, peer, by, to, .. } = request;
         let waiting = estate.as_ref().map(|estate| estate.waiting.clone()).unwrap_or_default();
-        let answer = HandOver { mesh, peer: peer.clone(), by, estate };
+        let answer = HandOver { space, peer: peer.clone(), by, estate };
         if to == self.id {
             return self.handed_over(answer, net);
         }

@@ -67,12 +67,12 @@ impl Node {
     pub(crate) fn seat(&self, no: HandleNo) -> Seat {
         let handle = &self.handles[no];
         Seat {
-            mesh: mesh(),
+            space: mesh().into(),
             peer: handle.peer.id.clone(),
             epoch: handle.epoch,
             place: handle.place,
             hidden: handle.remains.is_some(),
-            visit: Visit { since_unix_ms: 0, dialect: "mesh".into() },
+            visit: Visit { since_unix_ms: 0, dialect: "mesh".into(), profile: None },
         }
     }
 

@@ -172,7 +172,7 @@ fn news_of_scripts_are_read() {
 
 #[test]
 fn what_a_later_version_sends_is_known_to_be_unknown() {
-    for frame in [&[2, 1, 0][..], &[1, 0, 0], &[1, 9, 0], &[0], b"P"] {
+    for frame in [&[2, 1, 0][..], &[1, 0, 0], &[1, 10, 0], &[0], b"P"] {
         assert_eq!(decode(&Bytes::copy_from_slice(frame), &me()), Decoded::Unknown, "{frame:?}");
     }
     assert_eq!(decode(&Bytes::new(), &me()), Decoded::Malformed);
