@@ -443,6 +443,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let resumed = Resumed::Recovered { recovered, lost, resume };
         self.encode(&ServerMessage::Resumed(resumed), &mut frames);
         frames.append(&mut turn.frames);
+        announce(&turn.signals);
         let result = self.write(frames).await;
         self.handle.end_turn();
         self.account(&turn.signals, result.is_ok());
@@ -491,6 +492,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.collect(mail, now, &mut turn, TURN_BYTES);
         let asks = self.session.ask_for_sign(now);
         turn.frames.append(&mut self.sort(asks)?.frames);
+        announce(&turn.signals);
         let result = if turn.frames.is_empty() { Ok(()) } else { self.write(turn.frames).await };
         self.handle.end_turn();
         self.account(&turn.signals, result.is_ok());
@@ -736,6 +738,14 @@ fn kind_of(envelope: &Envelope<'_>) -> MessageKind {
         ClientMessage::Heartbeat => MessageKind::Heartbeat,
         ClientMessage::Resume { .. } => MessageKind::Resume,
         ClientMessage::Unknown { .. } | ClientMessage::Authenticate { .. } => MessageKind::Unknown,
+    }
+}
+
+/// For tests of revocation, which compare moments of several processes: on one machine they share the monotonic clock.
+/// A comparison each while nobody listens.
+fn announce(signals: &[Signal]) {
+    for Signal { id, .. } in signals {
+        tracing::trace!(target: "heliograph::write", id = id.as_deref(), now = ?Instant::now(), "write begins");
     }
 }
 
