@@ -78,6 +78,17 @@ pub struct TakeOver {
     pub received: Option<u64>,
 }
 
+/// The session that a [`TakeOver`] is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Heir {
+    /// The mesh.
+    pub mesh: MeshName,
+    /// The peer.
+    pub peer: PeerId,
+    /// The new session.
+    pub by: Epoch,
+}
+
 /// Something that was on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
@@ -207,6 +218,8 @@ pub trait Inbox: Send + Sync {
     fn arrived(&self, destination: &Destination, parcel: Parcel);
     /// A [`Parcel::Signal`] that was queued for `destination` was lost.
     fn returned(&self, destination: &Destination, witness: Witness, why: Lost);
+    /// Nobody received a [`Parcel::TakeOver`] that was queued: the node that it was for is gone.
+    fn nobody_hands_over(&self, to: &Heir);
 }
 
 /// The way to the other nodes.

@@ -31,6 +31,7 @@ use crate::metrics::{MessageKind, Side};
 use crate::outbox::Batch;
 use crate::relay::Relayed;
 use crate::resume;
+use crate::trace::{self, Leg};
 
 /// Eagerly allocated per socket. A usual signaling message and its header fit; longer ones get room as announced.
 const READ_BUFFER: usize = 2 * 1024;
@@ -256,12 +257,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Sends a message on its way; what fails at once is told to the sender, if it asked for feedback.
-    fn relay(&mut self, kind: MessageKind, target: &str, signal: Signal) -> Result<Answer, End> {
-        let _span =
-            tracing::trace_span!(target: "heliograph::relay", "relay", kind = kind.as_str()).entered();
+    fn relay(&mut self, kind: MessageKind, target: &str, mut signal: Signal) -> Result<Answer, End> {
+        let span = trace::begin();
+        signal.trace = span.as_ref().map(|span| span.context());
         let id = signal.id.clone();
         let answered = signal.receipt;
-        let effect = match self.gateway.relay(&self.space, target, signal) {
+        let sent = self.gateway.relay(&self.space, target, signal);
+        if let Some(span) = span {
+            self.end_span(span, kind, sent.as_ref().err().map(|reason| reason.as_str()));
+        }
+        let effect = match sent {
             Ok(way) => {
                 self.count(kind, Outcome::Relayed);
                 match (way, id) {
@@ -275,6 +280,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         self.sort(effect)
+    }
+
+    fn end_span(&self, mut span: Box<dyn trace::Span>, kind: MessageKind, failure: Option<&'static str>) {
+        span.note("heliograph.gateway", self.gateway.id.to_string());
+        span.note("heliograph.dialect", self.handle.dialect.as_str().to_owned());
+        span.note("heliograph.kind", kind.as_str().to_owned());
+        span.end(failure);
     }
 
     /// The other node answers for it; if it dies with the message, we do.
@@ -382,7 +394,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let ice = self.session.has(Capabilities::ICE);
         let resume = self.session.has(Capabilities::RESUME) && !config.resume_window.is_zero();
         Offers {
-            ice_servers: ice.then(|| self.gateway.ice_servers(&self.handle.peer.id)),
+            ice_servers: ice.then(|| self.gateway.ice_servers(&self.handle, Instant::now())),
             resume: resume.then(|| self.handle.resume_offer(id, config.resume_window)),
         }
     }
@@ -446,7 +458,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         announce(&turn.signals);
         let result = self.write(frames).await;
         self.handle.end_turn();
-        self.account(&turn.signals, result.is_ok());
+        self.account(&turn.signals, now, result.is_ok());
         self.handle.outbox.release();
         self.schedule();
         result
@@ -495,7 +507,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         announce(&turn.signals);
         let result = if turn.frames.is_empty() { Ok(()) } else { self.write(turn.frames).await };
         self.handle.end_turn();
-        self.account(&turn.signals, result.is_ok());
+        self.account(&turn.signals, now, result.is_ok());
         result?;
         match turn.cold {
             Some(cold) => Box::pin(self.carry_out(cold)).await,
@@ -548,12 +560,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             _ => Undeliverable::Unavailable,
         };
+        if let Some(span) = trace::go_on(Leg::Write, signal.trace, Instant::now()) {
+            self.end_span(span, MessageKind::of(&signal.kind), Some(outcome.as_str()));
+        }
         tracing::debug!(target = %self.handle.peer.id, outcome = outcome.as_str(), "message refused before the write");
         self.gateway.tell_sender(signal, &self.handle.peer.id, Some(reason));
     }
 
-    /// Times and receipts of what was written, or not.
-    fn account(&mut self, signals: &[Signal], arrived: bool) {
+    /// Times and receipts of what was written, or not, in a turn that began at `since`.
+    fn account(&mut self, signals: &[Signal], since: Instant, arrived: bool) {
+        for signal in signals {
+            if let Some(span) = trace::go_on(Leg::Write, signal.trace, since) {
+                self.end_span(span, MessageKind::of(&signal.kind), (!arrived).then_some("not_written"));
+            }
+        }
         if arrived {
             self.session.on_written();
         } else if self.handle.resumable.get().is_some() && self.session.is_resumable() {

@@ -1,10 +1,12 @@
 //! The gateway's metrics. Names that users rely on are in the interface; none has a peer, room or address label.
 
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use heliograph_bus::budget::Limit;
-use heliograph_core::authority::{Denial, Standing};
+use heliograph_core::authority::{Authority, Denial, Standing};
 use heliograph_core::close::CloseCode;
+use heliograph_core::id::Version;
 use heliograph_core::message::Kind;
 use heliograph_core::session::Outcome;
 use heliograph_wire::Dialect;
@@ -83,14 +85,67 @@ pub struct Metrics {
     pub(crate) bus_up: IntGauge,
     outbox_dropped: IntCounterVec,
     denied: IntCounterVec,
-    pub(crate) lease_remaining: Gauge,
-    pub(crate) authority_version: IntGauge,
-    pub(crate) fail_closed: IntGauge,
+    pub(crate) lease: Lease,
     rate_limited: IntCounterVec,
     refused_upgrades: IntCounterVec,
     pub(crate) connections: IntGauge,
     pub(crate) token_exchanges: IntCounterVec,
     pub(crate) comings: Comings,
+}
+
+/// This node's view of the pairing state, and the lease on it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) remaining: Gauge,
+    pub(crate) version: IntGauge,
+    pub(crate) lag: IntGauge,
+    pub(crate) fail_closed: IntGauge,
+    pub(crate) renewals: IntCounter,
+}
+
+impl Lease {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let renewals = IntCounter::new(
+            "heliograph_authorization_renewals_total",
+            "Renewals of this node's authorization lease that were granted",
+        )?;
+        registry.register(Box::new(renewals.clone()))?;
+        Ok(Self {
+            remaining: float_gauge(
+                registry,
+                "heliograph_authorization_lease_remaining_seconds",
+                "What is left of this node's authorization lease",
+            )?,
+            version: gauge(
+                registry,
+                "heliograph_authorization_version",
+                "The pairing version that this node has applied",
+            )?,
+            lag: gauge(
+                registry,
+                "heliograph_authorization_lag",
+                "Committed changes of the pairing state that this node has heard of and not yet applied",
+            )?,
+            fail_closed: gauge(
+                registry,
+                "heliograph_authorization_fail_closed",
+                "1 while this node relays nothing because its lease has run out",
+            )?,
+            renewals,
+        })
+    }
+
+    /// How it is now.
+    pub(crate) fn look(&self, authority: &Authority, now: Instant) {
+        self.remaining.set(authority.lease_remaining(now).as_secs_f64());
+        self.version.set(i64::try_from(authority.version().0).unwrap_or(i64::MAX));
+        self.fail_closed.set(i64::from(!authority.is_current(now)));
+    }
+
+    /// The newest version was `seen`, and `applied` is what is carried out.
+    pub(crate) fn lags(&self, seen: Version, applied: Version) {
+        self.lag.set(i64::try_from(seen.0.saturating_sub(applied.0)).unwrap_or(i64::MAX));
+    }
 }
 
 /// Sessions that come, are away, or have to go.
@@ -206,21 +261,7 @@ impl Metrics {
                 "Messages refused by the authorization check, by side and reason",
                 &["side", "reason"],
             )?,
-            lease_remaining: float_gauge(
-                registry,
-                "heliograph_authorization_lease_remaining_seconds",
-                "What is left of this node's authorization lease",
-            )?,
-            authority_version: gauge(
-                registry,
-                "heliograph_authorization_version",
-                "The pairing version that this node has applied",
-            )?,
-            fail_closed: gauge(
-                registry,
-                "heliograph_authorization_fail_closed",
-                "1 while this node relays nothing because its lease has run out",
-            )?,
+            lease: Lease::register(registry)?,
             rate_limited: counters(
                 registry,
                 "heliograph_rate_limited_total",

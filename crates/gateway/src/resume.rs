@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use heliograph_auth::secret;
-use heliograph_bus::{Destination, Due, Estate, HandOver, Parcel, Sent, TakeOver, Unanswered};
+use heliograph_bus::{
+    Destination, Due, Estate, HandOver, Heir, Parcel, RemoteSignal, Sent, TakeOver, Unanswered,
+};
 use heliograph_core::close::CloseCode;
-use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId};
+use heliograph_core::id::GatewayId;
 use heliograph_core::message::{ResumeOffer, Signal, Undeliverable};
 use heliograph_core::replay::{Replay, Written};
 use heliograph_core::session::{Inheritance, Mail, Remains};
@@ -188,7 +191,8 @@ impl Gateway {
         // Presence may have forgotten the former session, and then nobody has told its node yet.
         let channel = Destination::Peer(request.mesh.clone(), request.peer.clone());
         let _said_again = self.link.bus.send(channel, Parcel::Superseded { by: request.by });
-        let waiting = self.hand_overs.wait_for((request.mesh.clone(), request.peer.clone(), request.by));
+        let TakeOver { mesh, peer, by, .. } = &request;
+        let waiting = self.hand_overs.wait_for(Heir { mesh: mesh.clone(), peer: peer.clone(), by: *by });
         match self.link.bus.send(Destination::Gateway(node), Parcel::TakeOver(request)) {
             Sent::Queued => waiting.await,
             Sent::Offline | Sent::Full | Sent::Down => None,
@@ -261,16 +265,48 @@ fn find(space: &Space, request: &TakeOver) -> Option<Arc<Handle>> {
 pub(crate) async fn answer(gateway: Arc<Gateway>, request: TakeOver) {
     let estate = gateway.hand_over(&request).await;
     let TakeOver { mesh, peer, by, to, .. } = request;
-    let lost = estate.as_ref().map(|estate| estate.waiting.clone()).unwrap_or_default();
-    let answer = HandOver { mesh: mesh.clone(), peer: peer.clone(), by, estate };
-    if gateway.link.bus.send(Destination::Gateway(to), Parcel::HandOver(answer)) == Sent::Queued {
-        return;
+    let heir = Heir { mesh: mesh.clone(), peer: peer.clone(), by };
+    // Without the payloads: they are needed only if the answer stays here.
+    let untold = estate.as_ref().map(undelivered).unwrap_or_default();
+    let answer = HandOver { mesh, peer, by, estate };
+    if gateway.link.bus.send(Destination::Gateway(to), Parcel::HandOver(answer)) != Sent::Queued {
+        tracing::warn!(
+            messages = untold.len(),
+            "a session could not be handed over: the bus does not take it"
+        );
+        gateway.disappoint(&heir, untold, Undeliverable::BusUnavailable);
     }
-    tracing::warn!(messages = lost.len(), "a session could not be handed over: the bus does not take it");
-    let space = gateway.directory.space(&mesh);
-    for due in lost {
-        if let Due::Signal(remote) = due {
-            gateway.tell_sender(&from_remote(&space, remote), &peer, Some(Undeliverable::BusUnavailable));
+}
+
+/// The messages of an estate that its heir would have got and whose senders have heard nothing yet; without their payloads.
+fn undelivered(estate: &Estate) -> Vec<RemoteSignal> {
+    let written = estate.written.iter().map(|(_, due)| due).filter(|due| match due {
+        Due::Signal(remote) => remote.receipt,
+        Due::Receipt(_) => false,
+    });
+    let due = estate.waiting.iter().chain(written);
+    let signals = due.filter_map(|due| match due {
+        Due::Signal(remote) => Some(RemoteSignal { payload: Bytes::new(), ..remote.clone() }),
+        Due::Receipt(_) => None,
+    });
+    signals.collect()
+}
+
+impl Gateway {
+    /// Another node answers what a session of it left.
+    pub(crate) fn take_in(&self, HandOver { mesh, peer, by, estate }: HandOver) {
+        let heir = Heir { mesh, peer, by };
+        if let Err(Some(estate)) = self.hand_overs.arrived(&heir, estate) {
+            tracing::warn!(peer = %heir.peer, "a session was handed over too late");
+            self.disappoint(&heir, undelivered(&estate), Undeliverable::Expired);
+        }
+    }
+
+    /// Tells senders that what they sent was lost on its way to an heir.
+    fn disappoint(&self, heir: &Heir, signals: Vec<RemoteSignal>, why: Undeliverable) {
+        let space = self.directory.space(&heir.mesh);
+        for remote in signals {
+            self.tell_sender(&from_remote(&space, remote), &heir.peer, Some(why));
         }
     }
 }
@@ -328,9 +364,6 @@ pub(crate) fn inheritance(estate: &Estate, mail: &VecDeque<Mail>) -> Inheritance
     }
 }
 
-/// The session that asked.
-type Heir = (MeshName, PeerId, Epoch);
-
 /// Who waits for what another node hands over. Bounded: an entry stands for a session that is about to open, and goes
 /// with it.
 #[derive(Debug, Default)]
@@ -348,12 +381,17 @@ impl HandOvers {
         }
     }
 
-    /// An answer arrived.
-    pub(crate) fn arrived(&self, answer: HandOver) {
-        let HandOver { mesh, peer, by, estate } = answer;
-        let waiting = lock(&self.0).remove(&(mesh, peer.clone(), by));
-        if waiting.is_none_or(|waiting| waiting.send(estate).is_err()) {
-            tracing::warn!(%peer, "a session was handed over too late");
+    /// An answer arrived; comes back if nobody waits for it any more.
+    fn arrived(&self, heir: &Heir, estate: Option<Estate>) -> Result<(), Option<Estate>> {
+        let waiting = lock(&self.0).remove(heir);
+        match waiting {
+            Some(waiting) => waiting.send(estate),
+            None => Err(estate),
         }
+    }
+
+    /// No answer will come.
+    pub(crate) fn deserted(&self, heir: &Heir) {
+        lock(&self.0).remove(heir);
     }
 }
