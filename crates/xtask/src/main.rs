@@ -112,6 +112,7 @@ fn dependencies() -> Result<()> {
 }
 
 fn bench(arguments: &[String]) -> Result<()> {
+    tools::servers()?;
     Run::cargo(&["build", "--release", "--package", "heliograph", "--package", "heliograph-loadgen"]).go()?;
     let release = root().join("target/release");
     let (server, bare) = (release.join("heliograph"), release.join("bare-relay"));
