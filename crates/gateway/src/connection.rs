@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 
 use crate::directory::{Handle, Space};
 use crate::gateway::{Gateway, unix_millis};
-use crate::metrics::{MessageKind, Side};
+use crate::metrics::{Join, MessageKind, Side};
 use crate::outbox::Batch;
 use crate::relay::Relayed;
 use crate::resume;
@@ -338,7 +338,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let health = self.gateway.mesh_health(&self.session).await;
                 self.send(&[ServerMessage::MeshHealth(health)]).await
             }
-            Cold::Place => self.place().await,
+            Cold::Place => {
+                let since = Instant::now();
+                let placed = self.place().await;
+                let join = match placed {
+                    Ok(join) => join,
+                    Err(End::Close(CloseCode::Superseded)) => Join::Superseded,
+                    Err(End::Close(CloseCode::Unavailable)) => Join::Unavailable,
+                    Err(_) => Join::Left,
+                };
+                self.gateway.metrics.joins.ended(join, since);
+                placed.map(|_| ())
+            }
             Cold::Unplace => self.unplace().await,
             Cold::Resume { token, received } => self.resume(token, received).await,
         }
@@ -346,7 +357,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes (or looks up) the session's place and sends the list. Between the two nothing else is written: events
     /// about those who come next follow the list, never precede it.
-    async fn place(&mut self) -> Result<(), End> {
+    async fn place(&mut self) -> Result<Join, End> {
         let peer = Arc::clone(self.session.peer());
         let greeting = self.session.greeting();
         self.handle.note(&self.session);
@@ -358,7 +369,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(BusError::Superseded) => return Err(End::Close(CloseCode::Superseded)),
             Err(BusError::Unavailable(reason)) => {
                 tracing::warn!(reason, "presence unavailable");
-                return self.place_later().await;
+                return self.place_later().await.map(|()| Join::Unavailable);
             }
         };
         self.handle.set_place(Some(placement.place));
@@ -369,12 +380,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // The right may have gone while the place was taken: then the list is not sent, and `StandingChanged`
         // (queued behind this) takes the place away.
         if !peer.right.is_approved() {
-            return Ok(());
+            return Ok(Join::NotApproved);
         }
         match greeting {
-            Some(greeting) => self.send(&[greeting, list]).await,
-            None => self.send(&[list]).await,
+            Some(greeting) => self.send(&[greeting, list]).await?,
+            None => self.send(&[list]).await?,
         }
+        Ok(Join::Listed)
     }
 
     /// Without presence nobody can be listed. A session that has its place keeps it, and its socket.

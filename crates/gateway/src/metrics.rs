@@ -1,5 +1,7 @@
 //! The gateway's metrics. Names that users rely on are in the interface; none has a peer, room or address label.
 
+mod joins;
+
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -14,6 +16,8 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
+
+pub(crate) use joins::{Join, Joins};
 
 /// Seconds; signaling within a node takes tens of microseconds, over a bus milliseconds.
 const RELAY_BUCKETS: [f64; 14] =
@@ -91,6 +95,7 @@ pub struct Metrics {
     pub(crate) connections: IntGauge,
     pub(crate) token_exchanges: IntCounterVec,
     pub(crate) comings: Comings,
+    pub(crate) joins: Joins,
 }
 
 /// This node's view of the pairing state, and the lease on it.
@@ -190,6 +195,19 @@ impl Comings {
     }
 }
 
+/// Outcomes that objectives and alerts name: their series exist from the start.
+const NAMED_OUTCOMES: [Outcome; 6] = {
+    use heliograph_core::message::Undeliverable as U;
+    [
+        Outcome::Relayed,
+        Outcome::Denied(Denial::NoLease),
+        Outcome::Refused(U::Unavailable),
+        Outcome::Refused(U::BusUnavailable),
+        Outcome::Refused(U::QueueFull),
+        Outcome::Refused(U::RateLimited),
+    ]
+};
+
 /// The outcomes that the `outcome` label can take.
 const OUTCOMES: usize = 13;
 
@@ -286,6 +304,7 @@ impl Metrics {
                 &["credential", "outcome"],
             )?,
             comings: Comings::register(registry)?,
+            joins: Joins::register(registry)?,
         };
         metrics.touch();
         Ok(metrics)
@@ -296,10 +315,21 @@ impl Metrics {
         for dialect in Dialect::ALL {
             self.sessions.with_label_values(&[dialect.as_str()]);
             self.sessions_total.with_label_values(&[dialect.as_str()]);
-            self.message(dialect, MessageKind::Offer, Outcome::Relayed, 0);
+            for outcome in NAMED_OUTCOMES {
+                self.message(dialect, MessageKind::Offer, outcome, 0);
+            }
         }
         for code in CloseCode::ALL {
             self.closes.with_label_values(&[&code.code().to_string()]);
+        }
+        self.closes.with_label_values(&["1006"]); // the connection broke
+        for status in ["400", "401", "403", "426", "429", "503"] {
+            self.refused_upgrades.with_label_values(&[status]);
+        }
+        for credential in ["api_key", "device_token", "assertion", "claim_token", "none"] {
+            for outcome in ["issued", "refused", "unavailable"] {
+                self.token_exchanges.with_label_values(&[credential, outcome]);
+            }
         }
         for reason in ["stale_candidate", "slow_consumer"] {
             self.outbox_dropped.with_label_values(&[reason]);

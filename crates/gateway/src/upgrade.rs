@@ -33,6 +33,7 @@ use tokio_tungstenite::tungstenite::{Message, protocol::Role};
 use crate::accept::{AfterHttp, Permit, SocketPermit};
 use crate::connection::{self, Connection};
 use crate::gateway::{Gateway, unix_seconds};
+use crate::metrics::Join;
 
 /// The subprotocol of the mesh dialect, for clients that offer one.
 pub const MESH_SUBPROTOCOL: &str = "heliograph.mesh.v1";
@@ -291,12 +292,14 @@ impl Pending {
             connection::close(socket, CloseCode::Unavailable).await;
             return None;
         };
-        let opened = Connection::open(gateway, socket, peer, self.dialect).await;
+        let since = Instant::now();
+        let opened = Connection::open(Arc::clone(&gateway), socket, peer, self.dialect).await;
         drop(opening);
         match opened {
             Ok(connection) => Some((connection, permits)),
             Err((socket, error)) => {
                 tracing::warn!(%error, "a session could not be opened");
+                gateway.metrics.joins.ended(Join::Unavailable, since);
                 connection::close(socket, CloseCode::Unavailable).await;
                 None
             }
