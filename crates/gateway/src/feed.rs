@@ -10,7 +10,7 @@ use heliograph_core::authority::Standing;
 use heliograph_core::id::{MeshName, Version};
 use heliograph_core::message::Undeliverable;
 use heliograph_core::session::Mail;
-use heliograph_store::{Renewal, Result, StandingChange, StoreError};
+use heliograph_store::{Hint, Renewal, Result, StandingChange, StoreError};
 
 use crate::gateway::Gateway;
 
@@ -26,7 +26,7 @@ struct Feed {
 
 /// Runs until the gateway stops; gives the lease back at the end.
 pub(crate) async fn run(gateway: Arc<Gateway>) {
-    let mut hints = gateway.store.hints();
+    let mut hints = gateway.store.hints(Hint::Change);
     let term = gateway.config.lease_term;
     let mut feed =
         Feed { gateway: Arc::clone(&gateway), applied: Version(0), acknowledged: Version(0), failing: false };
