@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use heliograph_bus::{BusError, Claim, Destination, Estate, Place, Sent, TakeOver, Visit};
+use heliograph_bus::{BusError, Claim, Destination, Estate, Heir, Place, Sent, TakeOver, Visit};
 use heliograph_core::authority::Standing;
 use heliograph_core::close::CloseCode;
 use heliograph_core::limits;
@@ -126,6 +126,8 @@ pub(crate) struct Connection<S> {
     handle: Arc<Handle>,
     space: Arc<Space>,
     gateway: Arc<Gateway>,
+    /// The place that it has from the peer's session before it, whichever that was.
+    inherited: Option<u64>,
     /// What was taken from the outbox and not written when the session ended.
     unwritten: VecDeque<Mail>,
 }
@@ -159,7 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let opened = subscribe(&gateway, &handle).await;
         drop(in_order);
         let unwritten = VecDeque::new();
-        let mut connection = Self { socket, session, handle, space, gateway, unwritten };
+        let inherited = claim.previous.and_then(|previous| previous.place);
+        let mut connection = Self { socket, session, handle, space, gateway, inherited, unwritten };
         connection.schedule();
         if let Err(error) = opened {
             connection.gateway.session_ended(dialect);
@@ -435,11 +438,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             token,
             received,
         };
-        let Some(estate) = self.gateway.fetch_estate(request).await else {
-            self.gateway.metrics.comings.resumed("fresh");
-            return self.send(&[ServerMessage::Resumed(Resumed::Fresh)]).await;
-        };
-        self.inherit(estate).await
+        let heir = Heir { mesh: peer.mesh.clone(), peer: peer.id.clone(), by: self.session.epoch() };
+        match self.gateway.fetch_estate(request).await {
+            Some(estate) if self.goes_on(&estate) => return self.inherit(estate).await,
+            Some(estate) => self.gateway.refuse_estate(&heir, &estate),
+            None => {}
+        }
+        self.gateway.metrics.comings.resumed("fresh");
+        self.send(&[ServerMessage::Resumed(Resumed::Fresh)]).await
+    }
+
+    /// Whether nothing came between the session that left this and ours. A client that began anew and lost its connection
+    /// before it heard so shows the token from before: by then the others were told that it went and came, and it has to
+    /// hear who is here as one that is new (DESIGN G9).
+    fn goes_on(&self, estate: &Estate) -> bool {
+        self.inherited.is_none() || estate.place.is_none() || self.inherited == estate.place
     }
 
     /// Goes on where the former session was: what it had not written follows, each message checked again, in one turn

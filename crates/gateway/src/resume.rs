@@ -302,6 +302,11 @@ impl Gateway {
         }
     }
 
+    /// What was handed over is not taken: the senders hear of it.
+    pub(crate) fn refuse_estate(&self, heir: &Heir, estate: &Estate) {
+        self.disappoint(heir, undelivered(estate), Undeliverable::Unavailable);
+    }
+
     /// Tells senders that what they sent was lost on its way to an heir.
     fn disappoint(&self, heir: &Heir, signals: Vec<RemoteSignal>, why: Undeliverable) {
         let space = self.directory.space(&heir.mesh);
