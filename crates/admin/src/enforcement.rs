@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use heliograph_core::id::{GatewayId, Version};
-use heliograph_store::{LeaseRow, Result, Store};
+use heliograph_store::{Hint, LeaseRow, Result, Store};
 use prometheus::Histogram;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -100,7 +100,7 @@ impl Enforcement {
     pub(crate) async fn wait(&self, version: Version, limit: Duration) -> Report {
         let started = Instant::now();
         let deadline = started + limit;
-        let mut hints = self.store.hints();
+        let mut hints = self.store.hints(Hint::Lease);
         loop {
             hints.borrow_and_update();
             let report = self.look(version, started).await;

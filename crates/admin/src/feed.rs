@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heliograph_core::id::Version;
-use heliograph_store::{LogEntry, Result, Store};
+use heliograph_store::{Hint, LogEntry, Result, Store};
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -47,7 +47,7 @@ impl Drop for Feed {
 }
 
 async fn follow(store: Arc<dyn Store>, changes: broadcast::Sender<Arc<LogEntry>>) {
-    let mut hints = store.hints();
+    let mut hints = store.hints(Hint::Change);
     let mut seen = None;
     let mut failing = false;
     loop {

@@ -200,7 +200,7 @@ impl World {
     fn holder(&self, name: &str) {
         let (store, id) = (self.store.clone(), GatewayId::parse(name).unwrap());
         tokio::spawn(async move {
-            let mut hints = store.hints();
+            let mut hints = store.hints(heliograph_store::Hint::Change);
             loop {
                 let version = store.version().await.unwrap();
                 store.renew(&id, version, version).await.unwrap();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use heliograph_bus::redis::{Node, Options, connect};
 use heliograph_bus::testing::{mesh, peer};
-use heliograph_bus::{Destination, Inbox, Lost, Parcel, RemoteSignal, Sent, Witness};
+use heliograph_bus::{Destination, Heir, Inbox, Lost, Parcel, RemoteSignal, Sent, Witness};
 use heliograph_core::id::{Epoch, GatewayId, Version};
 use heliograph_core::message::Kind;
 use heliograph_sandbox::Redis;
@@ -46,6 +46,8 @@ impl Inbox for Counter {
     fn returned(&self, _: &Destination, _: Witness, _: Lost) {
         self.lost.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn nobody_hands_over(&self, _: &Heir) {}
 }
 
 /// CPU time of all threads of this process, in seconds.

@@ -81,6 +81,17 @@ pub struct TakeOver {
     pub received: Option<u64>,
 }
 
+/// The session that a [`TakeOver`] is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Heir {
+    /// The space.
+    pub space: SpaceName,
+    /// The peer.
+    pub peer: PeerId,
+    /// The new session.
+    pub by: Epoch,
+}
+
 /// Something that was on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
@@ -212,6 +223,8 @@ pub trait Inbox: Send + Sync {
     fn arrived(&self, destination: &Destination, parcel: Parcel);
     /// A [`Parcel::Signal`] that was queued for `destination` was lost.
     fn returned(&self, destination: &Destination, witness: Witness, why: Lost);
+    /// Nobody received a [`Parcel::TakeOver`] that was queued: the node that it was for is gone.
+    fn nobody_hands_over(&self, to: &Heir);
 }
 
 /// The way to the other nodes.

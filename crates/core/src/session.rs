@@ -585,7 +585,12 @@ impl Session {
             }),
             Mail::Left { peer, .. } => self.event(|_| ServerMessage::PeerLeft { peer }),
             Mail::Revoked(peer) => self.event(|_| ServerMessage::PeerRevoked { peer }),
-            Mail::IceServers(servers) if self.has(Capabilities::ICE) && self.is_placed() => {
+            // TURN servers do not hear of a revocation: whoever lost the right meanwhile gets no more credentials.
+            Mail::IceServers(servers)
+                if self.has(Capabilities::ICE)
+                    && self.is_placed()
+                    && authority.may_send(&self.peer.right, now).is_ok() =>
+            {
                 Effect::Send(ServerMessage::IceServers(servers))
             }
             Mail::GoAway { reconnect_after_ms, deadline_ms } if self.has(Capabilities::GOAWAY) => {

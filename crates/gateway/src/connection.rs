@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use heliograph_bus::{BusError, Claim, Destination, Estate, Place, Sent, TakeOver, Visit};
+use heliograph_bus::{BusError, Claim, Destination, Estate, Heir, Place, Sent, TakeOver, Visit};
 use heliograph_core::authority::Standing;
 use heliograph_core::close::CloseCode;
 use heliograph_core::limits;
@@ -30,10 +30,11 @@ use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 use crate::directory::{Handle, Space};
 use crate::entry::{Door, Entry, Refusal};
 use crate::gateway::{Gateway, unix_millis};
-use crate::metrics::{MessageKind, Side};
+use crate::metrics::{Join, MessageKind, Side};
 use crate::outbox::Batch;
 use crate::relay::Relayed;
 use crate::resume;
+use crate::trace::{self, Leg};
 
 /// Eagerly allocated per socket. A usual signaling message and its header fit; longer ones get room as announced.
 const READ_BUFFER: usize = 2 * 1024;
@@ -131,6 +132,8 @@ pub(crate) struct Connection<S> {
     handle: Arc<Handle>,
     space: Arc<Space>,
     gateway: Arc<Gateway>,
+    /// The place that it has from the peer's session before it, whichever that was.
+    inherited: Option<u64>,
     /// What was taken from the outbox and not written when the session ended.
     unwritten: VecDeque<Mail>,
     /// Where the session is in a room.
@@ -188,7 +191,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let opened = subscribe(&gateway, &space, &handle).await;
         drop(in_order);
         let unwritten = VecDeque::new();
-        let mut connection = Self { socket, session, handle, space, gateway, unwritten, room: None };
+        let inherited = claim.previous.and_then(|previous| previous.place);
+        let mut connection =
+            Self { socket, session, handle, space, gateway, inherited, unwritten, room: None };
         connection.schedule();
         if let Err(error) = opened {
             connection.gateway.session_ended(dialect);
@@ -215,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     ) -> Option<Onward<S>> {
         self.session.on_entered(self.handle.dialect.manners().capabilities);
         self.room = Some(Box::new(InRoom { manner, door, next: None }));
-        match Box::pin(self.place()).await {
+        match Box::pin(self.carry_out(Cold::Place)).await {
             Ok(()) => self.run().await,
             Err(end) => Box::pin(self.finish(end)).await,
         }
@@ -302,12 +307,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Sends a message on its way; what fails at once is told to the sender, if it asked for feedback.
-    fn relay(&mut self, kind: MessageKind, target: &str, signal: Signal) -> Result<Answer, End> {
-        let _span =
-            tracing::trace_span!(target: "heliograph::relay", "relay", kind = kind.as_str()).entered();
+    fn relay(&mut self, kind: MessageKind, target: &str, mut signal: Signal) -> Result<Answer, End> {
+        let span = trace::begin();
+        signal.trace = span.as_ref().map(|span| span.context());
         let id = signal.id.clone();
         let answered = signal.receipt;
-        let effect = match self.gateway.relay(&self.space, target, signal) {
+        let sent = self.gateway.relay(&self.space, target, signal);
+        if let Some(span) = span {
+            self.end_span(span, kind, sent.as_ref().err().map(|reason| reason.as_str()));
+        }
+        let effect = match sent {
             Ok(way) => {
                 self.count(kind, Outcome::Relayed);
                 match (way, id) {
@@ -374,6 +383,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.sort(Effect::Send(ServerMessage::Error { code, message }))
     }
 
+    fn end_span(&self, mut span: Box<dyn trace::Span>, kind: MessageKind, failure: Option<&'static str>) {
+        span.note("heliograph.gateway", self.gateway.id.to_string());
+        span.note("heliograph.dialect", self.handle.dialect.as_str().to_owned());
+        span.note("heliograph.kind", kind.as_str().to_owned());
+        span.end(failure);
+    }
+
     /// The other node answers for it; if it dies with the message, we do.
     fn sent_away<'a>(&mut self, id: Box<str>, target: &str) -> Effect<'a> {
         let give_up = Instant::now() + self.gateway.config.resume_window + limits::ANSWER_GRACE;
@@ -428,7 +444,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let health = self.gateway.mesh_health(&self.session).await;
                 self.send(&[ServerMessage::MeshHealth(health)]).await
             }
-            Cold::Place => self.place().await,
+            Cold::Place => {
+                let since = Instant::now();
+                let placed = self.place().await;
+                let join = match placed {
+                    Ok(join) => join,
+                    Err(End::Close(CloseCode::Superseded)) => Join::Superseded,
+                    Err(End::Close(CloseCode::Unavailable)) => Join::Unavailable,
+                    Err(_) => Join::Left,
+                };
+                self.gateway.metrics.joins.ended(join, since);
+                placed.map(|_| ())
+            }
             Cold::Unplace => self.unplace().await,
             Cold::Resume { token, received } => self.resume(token, received).await,
         }
@@ -436,7 +463,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes (or looks up) the session's place and sends the list. Between the two nothing else is written: events
     /// about those who come next follow the list, never precede it.
-    async fn place(&mut self) -> Result<(), End> {
+    async fn place(&mut self) -> Result<Join, End> {
         let peer = Arc::clone(self.session.peer());
         let greeting = self.session.greeting();
         self.handle.note(&self.session);
@@ -450,7 +477,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(BusError::Superseded) => return Err(End::Close(CloseCode::Superseded)),
             Err(error) => {
                 tracing::warn!(%error, "a place cannot be had now");
-                return self.place_later().await;
+                return self.place_later().await.map(|()| Join::Unavailable);
             }
         };
         self.handle.set_place(Some(placement.place));
@@ -461,12 +488,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // The right may have gone while the place was taken: then the list is not sent, and `StandingChanged`
         // (queued behind this) takes the place away.
         if !peer.right.is_approved() {
-            return Ok(());
+            return Ok(Join::NotApproved);
         }
         match greeting {
-            Some(greeting) => self.send(&[greeting, list]).await,
-            None => self.send(&[list]).await,
+            Some(greeting) => self.send(&[greeting, list]).await?,
+            None => self.send(&[list]).await?,
         }
+        Ok(Join::Listed)
     }
 
     /// Without presence nobody can be listed. A session that has its place keeps it, and its socket.
@@ -486,7 +514,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let ice = self.session.has(Capabilities::ICE);
         let resume = self.session.has(Capabilities::RESUME) && !config.resume_window.is_zero();
         Offers {
-            ice_servers: ice.then(|| self.gateway.ice_servers(&self.handle.peer.id)),
+            ice_servers: ice.then(|| self.gateway.ice_servers(&self.handle, Instant::now())),
             resume: resume.then(|| self.handle.resume_offer(id, config.resume_window)),
         }
     }
@@ -515,11 +543,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             token,
             received,
         };
-        let Some(estate) = self.gateway.fetch_estate(request).await else {
-            self.gateway.metrics.comings.resumed("fresh");
-            return self.send(&[ServerMessage::Resumed(Resumed::Fresh)]).await;
-        };
-        self.inherit(estate).await
+        let heir = Heir { space: peer.space.clone(), peer: peer.id.clone(), by: self.session.epoch() };
+        match self.gateway.fetch_estate(request).await {
+            Some(estate) if self.goes_on(&estate) => return self.inherit(estate).await,
+            Some(estate) => self.gateway.refuse_estate(&heir, &estate),
+            None => {}
+        }
+        self.gateway.metrics.comings.resumed("fresh");
+        self.send(&[ServerMessage::Resumed(Resumed::Fresh)]).await
+    }
+
+    /// Whether nothing came between the session that left this and ours. A client that began anew and lost its connection
+    /// before it heard so shows the token from before: by then the others were told that it went and came, and it has to
+    /// hear who is here as one that is new (DESIGN G9).
+    fn goes_on(&self, estate: &Estate) -> bool {
+        self.inherited.is_none() || estate.place.is_none() || self.inherited == estate.place
     }
 
     /// Goes on where the former session was: what it had not written follows, each message checked again, in one turn
@@ -547,9 +585,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let resumed = Resumed::Recovered { recovered, lost, resume };
         self.encode(&ServerMessage::Resumed(resumed), &mut frames);
         frames.append(&mut turn.frames);
+        announce(&turn.signals);
         let result = self.write(frames).await;
         self.handle.end_turn();
-        self.account(&turn.signals, result.is_ok());
+        self.account(&turn.signals, now, result.is_ok());
         self.handle.outbox.release();
         self.schedule();
         result
@@ -595,9 +634,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.collect(mail, now, &mut turn, TURN_BYTES);
         let asks = self.session.ask_for_sign(now);
         turn.frames.append(&mut self.sort(asks)?.frames);
+        announce(&turn.signals);
         let result = if turn.frames.is_empty() { Ok(()) } else { self.write(turn.frames).await };
         self.handle.end_turn();
-        self.account(&turn.signals, result.is_ok());
+        self.account(&turn.signals, now, result.is_ok());
         result?;
         match turn.cold {
             Some(cold) => Box::pin(self.carry_out(cold)).await,
@@ -653,12 +693,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             _ => Undeliverable::Unavailable,
         };
+        if let Some(span) = trace::go_on(Leg::Write, signal.trace, Instant::now()) {
+            self.end_span(span, MessageKind::of(&signal.kind), Some(outcome.as_str()));
+        }
         tracing::debug!(target = %self.handle.peer.id, outcome = outcome.as_str(), "message refused before the write");
         self.gateway.tell_sender(signal, &self.handle.peer.id, Some(reason));
     }
 
-    /// Times and receipts of what was written, or not.
-    fn account(&mut self, signals: &[Signal], arrived: bool) {
+    /// Times and receipts of what was written, or not, in a turn that began at `since`.
+    fn account(&mut self, signals: &[Signal], since: Instant, arrived: bool) {
+        for signal in signals {
+            if let Some(span) = trace::go_on(Leg::Write, signal.trace, since) {
+                self.end_span(span, MessageKind::of(&signal.kind), (!arrived).then_some("not_written"));
+            }
+        }
         if arrived {
             self.session.on_written();
         } else if self.handle.resumable.get().is_some() && self.session.is_resumable() {
@@ -889,6 +937,14 @@ pub(crate) fn kind_of(envelope: &Envelope<'_>) -> MessageKind {
         ClientMessage::Leave => MessageKind::Leave,
         ClientMessage::Broadcast { .. } => MessageKind::Broadcast,
         ClientMessage::Unknown { .. } | ClientMessage::Authenticate { .. } => MessageKind::Unknown,
+    }
+}
+
+/// For tests of revocation, which compare moments of several processes: on one machine they share the monotonic clock.
+/// A comparison each while nobody listens.
+fn announce(signals: &[Signal]) {
+    for Signal { id, .. } in signals {
+        tracing::trace!(target: "heliograph::write", id = id.as_deref(), now = ?Instant::now(), "write begins");
     }
 }
 

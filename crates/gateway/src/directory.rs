@@ -50,6 +50,8 @@ pub(crate) struct Handle {
     pub(crate) wants_events: AtomicBool,
     /// Whether the client asked for ICE servers, which expire.
     pub(crate) wants_ice: AtomicBool,
+    /// Nanoseconds on the gateway's clock at which its TURN credentials are to be renewed; 0: it has none yet.
+    pub(crate) ice_due: AtomicU64,
     /// Whether the client asked for a word before its socket is closed.
     pub(crate) wants_goaway: AtomicBool,
     /// Nanoseconds on the gateway's clock since which a write turn is in progress; 0: none.
@@ -81,6 +83,7 @@ impl Handle {
             wants_goaway: AtomicBool::new(false),
             wants_events: AtomicBool::new(false),
             wants_ice: AtomicBool::new(false),
+            ice_due: AtomicU64::new(0),
             writing_since: AtomicU64::new(0),
             next_due: AtomicU64::new(0),
         }

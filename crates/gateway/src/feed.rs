@@ -10,7 +10,7 @@ use heliograph_core::authority::Standing;
 use heliograph_core::id::{MeshName, Version};
 use heliograph_core::message::Undeliverable;
 use heliograph_core::session::Mail;
-use heliograph_store::{Renewal, Result, StandingChange, StoreError};
+use heliograph_store::{Hint, Renewal, Result, StandingChange, StoreError};
 
 use crate::gateway::Gateway;
 
@@ -26,7 +26,7 @@ struct Feed {
 
 /// Runs until the gateway stops; gives the lease back at the end.
 pub(crate) async fn run(gateway: Arc<Gateway>) {
-    let mut hints = gateway.store.hints();
+    let mut hints = gateway.store.hints(Hint::Change);
     let term = gateway.config.lease_term;
     let mut feed =
         Feed { gateway: Arc::clone(&gateway), applied: Version(0), acknowledged: Version(0), failing: false };
@@ -69,8 +69,12 @@ impl Feed {
         let sent_at = Instant::now();
         let renew = self.gateway.store.renew(&self.gateway.id, self.applied, self.acknowledged);
         let Renewal { version, changes } = self.bounded(renew).await?;
+        let lease = &self.gateway.metrics.lease;
+        lease.renewals.inc();
+        lease.lags(version, self.applied);
         self.apply(&changes).await;
         self.applied = self.applied.max(version);
+        lease.lags(version, self.applied);
         self.gateway.authority.applied(self.applied);
         self.gateway.authority.renewed(sent_at, self.gateway.config.lease_term);
         Ok(())
@@ -134,11 +138,6 @@ impl Feed {
             }
             _ => {}
         }
-        let now = Instant::now();
-        let authority = &self.gateway.authority;
-        let metrics = &self.gateway.metrics;
-        metrics.lease_remaining.set(authority.lease_remaining(now).as_secs_f64());
-        metrics.authority_version.set(i64::try_from(authority.version().0).unwrap_or(i64::MAX));
-        metrics.fail_closed.set(i64::from(!authority.is_current(now)));
+        self.gateway.metrics.lease.look(&self.gateway.authority, Instant::now());
     }
 }

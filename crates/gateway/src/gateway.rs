@@ -15,7 +15,7 @@ use heliograph_core::authority::Authority;
 use heliograph_core::id::{GatewayId, PeerId, Version};
 use heliograph_core::limits::Limits;
 use heliograph_core::manners::RoomPolicy;
-use heliograph_core::message::{IceServer, MeshHealth};
+use heliograph_core::message::MeshHealth;
 use heliograph_core::session::Session;
 use heliograph_http::TrustedProxies;
 use heliograph_store::Store;
@@ -212,10 +212,6 @@ impl Gateway {
     /// Nanoseconds on this gateway's clock.
     pub(crate) fn nanos(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    pub(crate) fn ice_servers(&self, peer: &PeerId) -> Arc<Vec<IceServer>> {
-        Arc::new(self.config.ice.servers_for(Some(peer), unix_seconds()))
     }
 
     /// How the mesh is, for a client that asks. Who may see nobody learns of nobody.

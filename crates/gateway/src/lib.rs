@@ -4,7 +4,8 @@
 //! actor that owns one socket and its state machine, `directory` says who is on this node, `relay` is the one place
 //! where an effect becomes a delivery (here or over the bus), `resume` keeps and hands over sessions that outlive their
 //! connection, `seats` says to presence whom this node has, `drain` empties it, `feed` keeps the rights current and the
-//! lease alive, `sweep` looks at everybody's deadlines so that no socket needs a timer of its own.
+//! lease alive, `ice` says which ICE servers a session gets and when again, `sweep` looks at everybody's deadlines so that
+//! no socket needs a timer of its own.
 //!
 //! The gateway knows the seams (bus, store), never an implementation. On the message path it awaits no database.
 
@@ -14,6 +15,7 @@ mod drain;
 mod entry;
 mod feed;
 mod gateway;
+mod ice;
 mod lobby;
 mod metrics;
 mod outbox;
@@ -24,6 +26,7 @@ mod sweep;
 
 pub mod accept;
 pub mod token;
+pub mod trace;
 pub mod upgrade;
 
 pub use gateway::{Config, Gateway, Parts};

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::connection::{self, Connection};
 use crate::entry::{Door, Entry, Opened, Refusal};
 use crate::gateway::Gateway;
-use crate::metrics::MessageKind;
+use crate::metrics::{Join, MessageKind};
 
 /// What a client may say and enter in no room: far more than one that behaves says.
 const RATE: Rate = Rate::per_second(20, 100);
@@ -73,6 +73,7 @@ impl Lobby {
                 Waited::Gone => return self.gateway.metrics.closed(1006),
             };
             let Some(opening) = let_in() else { return self.close(socket, CloseCode::Unavailable).await };
+            let since = Instant::now();
             let opened =
                 Box::pin(Connection::open(Arc::clone(&self.gateway), socket, entry, self.dialect)).await;
             drop(opening);
@@ -91,6 +92,7 @@ impl Lobby {
                 }
                 Err((stays, error)) => {
                     tracing::warn!(%error, "a room could not be entered");
+                    self.gateway.metrics.joins.ended(Join::Unavailable, since);
                     return self.close(stays, CloseCode::Unavailable).await;
                 }
             }

@@ -1,10 +1,14 @@
 //! The gateway's metrics. Names that users rely on are in the interface; none has a peer, room or address label.
 
+mod joins;
+
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use heliograph_bus::budget::Limit;
-use heliograph_core::authority::{Denial, Standing};
+use heliograph_core::authority::{Authority, Denial, Standing};
 use heliograph_core::close::CloseCode;
+use heliograph_core::id::Version;
 use heliograph_core::message::Kind;
 use heliograph_core::session::Outcome;
 use heliograph_wire::Dialect;
@@ -12,6 +16,8 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
+
+pub(crate) use joins::{Join, Joins};
 
 /// Seconds; signaling within a node takes tens of microseconds, over a bus milliseconds.
 const RELAY_BUCKETS: [f64; 14] =
@@ -89,14 +95,68 @@ pub struct Metrics {
     pub(crate) bus_up: IntGauge,
     outbox_dropped: IntCounterVec,
     denied: IntCounterVec,
-    pub(crate) lease_remaining: Gauge,
-    pub(crate) authority_version: IntGauge,
-    pub(crate) fail_closed: IntGauge,
+    pub(crate) lease: Lease,
     rate_limited: IntCounterVec,
     refused_upgrades: IntCounterVec,
     pub(crate) connections: IntGauge,
     pub(crate) token_exchanges: IntCounterVec,
     pub(crate) comings: Comings,
+    pub(crate) joins: Joins,
+}
+
+/// This node's view of the pairing state, and the lease on it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) remaining: Gauge,
+    pub(crate) version: IntGauge,
+    pub(crate) lag: IntGauge,
+    pub(crate) fail_closed: IntGauge,
+    pub(crate) renewals: IntCounter,
+}
+
+impl Lease {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let renewals = IntCounter::new(
+            "heliograph_authorization_renewals_total",
+            "Renewals of this node's authorization lease that were granted",
+        )?;
+        registry.register(Box::new(renewals.clone()))?;
+        Ok(Self {
+            remaining: float_gauge(
+                registry,
+                "heliograph_authorization_lease_remaining_seconds",
+                "What is left of this node's authorization lease",
+            )?,
+            version: gauge(
+                registry,
+                "heliograph_authorization_version",
+                "The pairing version that this node has applied",
+            )?,
+            lag: gauge(
+                registry,
+                "heliograph_authorization_lag",
+                "Committed changes of the pairing state that this node has heard of and not yet applied",
+            )?,
+            fail_closed: gauge(
+                registry,
+                "heliograph_authorization_fail_closed",
+                "1 while this node relays nothing because its lease has run out",
+            )?,
+            renewals,
+        })
+    }
+
+    /// How it is now.
+    pub(crate) fn look(&self, authority: &Authority, now: Instant) {
+        self.remaining.set(authority.lease_remaining(now).as_secs_f64());
+        self.version.set(i64::try_from(authority.version().0).unwrap_or(i64::MAX));
+        self.fail_closed.set(i64::from(!authority.is_current(now)));
+    }
+
+    /// The newest version was `seen`, and `applied` is what is carried out.
+    pub(crate) fn lags(&self, seen: Version, applied: Version) {
+        self.lag.set(i64::try_from(seen.0.saturating_sub(applied.0)).unwrap_or(i64::MAX));
+    }
 }
 
 /// Sessions that come, are away, or have to go.
@@ -140,6 +200,19 @@ impl Comings {
         self.resume_total.with_label_values(&[outcome]).inc();
     }
 }
+
+/// Outcomes that objectives and alerts name: their series exist from the start.
+const NAMED_OUTCOMES: [Outcome; 6] = {
+    use heliograph_core::message::Undeliverable as U;
+    [
+        Outcome::Relayed,
+        Outcome::Denied(Denial::NoLease),
+        Outcome::Refused(U::Unavailable),
+        Outcome::Refused(U::BusUnavailable),
+        Outcome::Refused(U::QueueFull),
+        Outcome::Refused(U::RateLimited),
+    ]
+};
 
 /// The outcomes that the `outcome` label can take.
 const OUTCOMES: usize = 13;
@@ -212,21 +285,7 @@ impl Metrics {
                 "Messages refused by the authorization check, by side and reason",
                 &["side", "reason"],
             )?,
-            lease_remaining: float_gauge(
-                registry,
-                "heliograph_authorization_lease_remaining_seconds",
-                "What is left of this node's authorization lease",
-            )?,
-            authority_version: gauge(
-                registry,
-                "heliograph_authorization_version",
-                "The pairing version that this node has applied",
-            )?,
-            fail_closed: gauge(
-                registry,
-                "heliograph_authorization_fail_closed",
-                "1 while this node relays nothing because its lease has run out",
-            )?,
+            lease: Lease::register(registry)?,
             rate_limited: counters(
                 registry,
                 "heliograph_rate_limited_total",
@@ -251,6 +310,7 @@ impl Metrics {
                 &["credential", "outcome"],
             )?,
             comings: Comings::register(registry)?,
+            joins: Joins::register(registry)?,
         };
         metrics.touch();
         Ok(metrics)
@@ -261,10 +321,21 @@ impl Metrics {
         for dialect in Dialect::ALL {
             self.sessions.with_label_values(&[dialect.as_str()]);
             self.sessions_total.with_label_values(&[dialect.as_str()]);
-            self.message(dialect, MessageKind::Offer, Outcome::Relayed, 0);
+            for outcome in NAMED_OUTCOMES {
+                self.message(dialect, MessageKind::Offer, outcome, 0);
+            }
         }
         for code in CloseCode::ALL {
             self.closes.with_label_values(&[&code.code().to_string()]);
+        }
+        self.closes.with_label_values(&["1006"]); // the connection broke
+        for status in ["400", "401", "403", "426", "429", "503"] {
+            self.refused_upgrades.with_label_values(&[status]);
+        }
+        for credential in ["api_key", "device_token", "assertion", "claim_token", "none"] {
+            for outcome in ["issued", "refused", "unavailable"] {
+                self.token_exchanges.with_label_values(&[credential, outcome]);
+            }
         }
         for reason in ["stale_candidate", "slow_consumer"] {
             self.outbox_dropped.with_label_values(&[reason]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use heliograph_bus::{Destination, Inbox, Lost, Parcel, RemoteSignal, Sent, Witness};
+use heliograph_bus::{Destination, Heir, Inbox, Lost, Parcel, RemoteSignal, Sent, Witness};
 use heliograph_core::authority::Standing;
 use heliograph_core::id::{Epoch, PeerId, SpaceName};
 use heliograph_core::message::{Receipt, Signal, Undeliverable};
@@ -13,6 +13,7 @@ use heliograph_core::stage::{Arrival, Stage, Way};
 use crate::directory::{Handle, Space};
 use crate::gateway::{Gateway, unix_micros};
 use crate::outbox::Pushed;
+use crate::trace::{self, Leg};
 
 /// Clocks of nodes differ: what a message seems to have been under way for is believed up to here.
 const LONGEST_TRANSIT: Duration = Duration::from_mins(1);
@@ -200,9 +201,15 @@ impl Gateway {
         if matches!(receiver, Err(Arrival::Leave)) {
             return; // another session of the peer has it
         }
-        let signal = from_remote(self, space, remote);
+        let mut signal = from_remote(self, space, remote);
+        let span = trace::go_on(Leg::Receive, signal.trace, Instant::now());
+        signal.trace = span.as_ref().map_or(signal.trace, |span| Some(span.context()));
         let witness = Signal { payload: bytes::Bytes::new(), ..signal.clone() };
         let result = receiver.map_or(Err(Undeliverable::Unavailable), |handle| self.deliver(&handle, signal));
+        if let Some(mut span) = span {
+            span.note("heliograph.gateway", self.id.to_string());
+            span.end(result.err().map(Undeliverable::as_str));
+        }
         if let Err(reason) = result {
             self.tell_sender(&witness, peer, Some(reason));
         }
@@ -211,7 +218,7 @@ impl Gateway {
     fn arrived_for_node(&self, parcel: Parcel) {
         match parcel {
             Parcel::TakeOver(request) => self.spawn(|gateway| crate::resume::answer(gateway, request)),
-            Parcel::HandOver(answer) => self.hand_overs.arrived(answer),
+            Parcel::HandOver(answer) => self.take_in(answer),
             Parcel::Drain { on: true } => self.begin_drain(),
             Parcel::Drain { on: false } => self.cancel_drain(),
             Parcel::Signal(_)
@@ -271,6 +278,10 @@ pub(crate) fn from_remote(gateway: &Gateway, space: &Space, remote: RemoteSignal
 }
 
 impl Inbox for Gateway {
+    fn nobody_hands_over(&self, to: &Heir) {
+        self.hand_overs.deserted(to);
+    }
+
     fn arrived(&self, destination: &Destination, parcel: Parcel) {
         match destination {
             Destination::Peer(space, peer) => self.arrived_for_peer(space, peer, parcel),

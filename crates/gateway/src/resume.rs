@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use heliograph_auth::secret;
-use heliograph_bus::{Destination, Due, Estate, HandOver, Parcel, Sent, TakeOver, Unanswered};
+use heliograph_bus::{
+    Destination, Due, Estate, HandOver, Heir, Parcel, RemoteSignal, Sent, TakeOver, Unanswered,
+};
 use heliograph_core::close::CloseCode;
-use heliograph_core::id::{Epoch, GatewayId, PeerId, SpaceName};
+use heliograph_core::id::GatewayId;
 use heliograph_core::message::{ResumeOffer, Signal, Undeliverable};
 use heliograph_core::replay::{Replay, Written};
 use heliograph_core::session::{Inheritance, Mail, Remains};
@@ -221,7 +224,8 @@ impl Gateway {
         // Presence may have forgotten the former session, and then nobody has told its node yet.
         let channel = Destination::Peer(request.space.clone(), request.peer.clone());
         let _said_again = self.link.bus.send(channel, Parcel::Superseded { by: request.by });
-        let waiting = self.hand_overs.wait_for((request.space.clone(), request.peer.clone(), request.by));
+        let TakeOver { space, peer, by, .. } = &request;
+        let waiting = self.hand_overs.wait_for(Heir { space: space.clone(), peer: peer.clone(), by: *by });
         match self.link.bus.send(Destination::Gateway(node), Parcel::TakeOver(request)) {
             Sent::Queued => waiting.await,
             Sent::Offline | Sent::Full | Sent::Down => None,
@@ -293,21 +297,54 @@ fn find(space: &Space, request: &TakeOver) -> Option<Arc<Handle>> {
 /// Answers another node that asks for what a session left.
 pub(crate) async fn answer(gateway: Arc<Gateway>, request: TakeOver) {
     let estate = gateway.hand_over(&request).await;
-    let TakeOver { space: name, peer, by, to, .. } = request;
-    let lost = estate.as_ref().map(|estate| estate.waiting.clone()).unwrap_or_default();
-    let answer = HandOver { space: name.clone(), peer: peer.clone(), by, estate };
-    if gateway.link.bus.send(Destination::Gateway(to), Parcel::HandOver(answer)) == Sent::Queued {
-        return;
+    let TakeOver { space, peer, by, to, .. } = request;
+    let heir = Heir { space: space.clone(), peer: peer.clone(), by };
+    // Without the payloads: they are needed only if the answer stays here.
+    let untold = estate.as_ref().map(undelivered).unwrap_or_default();
+    let answer = HandOver { space, peer, by, estate };
+    if gateway.link.bus.send(Destination::Gateway(to), Parcel::HandOver(answer)) != Sent::Queued {
+        tracing::warn!(
+            messages = untold.len(),
+            "a session could not be handed over: the bus does not take it"
+        );
+        gateway.disappoint(&heir, untold, Undeliverable::BusUnavailable);
     }
-    tracing::warn!(messages = lost.len(), "a session could not be handed over: the bus does not take it");
-    let space = gateway.directory.space(&name);
-    for due in lost {
-        if let Due::Signal(remote) = due {
-            gateway.tell_sender(
-                &from_remote(&gateway, &space, remote),
-                &peer,
-                Some(Undeliverable::BusUnavailable),
-            );
+}
+
+/// The messages of an estate that its heir would have got and whose senders have heard nothing yet; without their payloads.
+fn undelivered(estate: &Estate) -> Vec<RemoteSignal> {
+    let written = estate.written.iter().map(|(_, due)| due).filter(|due| match due {
+        Due::Signal(remote) => remote.receipt,
+        Due::Receipt(_) => false,
+    });
+    let due = estate.waiting.iter().chain(written);
+    let signals = due.filter_map(|due| match due {
+        Due::Signal(remote) => Some(RemoteSignal { payload: Bytes::new(), ..remote.clone() }),
+        Due::Receipt(_) => None,
+    });
+    signals.collect()
+}
+
+impl Gateway {
+    /// Another node answers what a session of it left.
+    pub(crate) fn take_in(&self, HandOver { space, peer, by, estate }: HandOver) {
+        let heir = Heir { space, peer, by };
+        if let Err(Some(estate)) = self.hand_overs.arrived(&heir, estate) {
+            tracing::warn!(peer = %heir.peer, "a session was handed over too late");
+            self.disappoint(&heir, undelivered(&estate), Undeliverable::Expired);
+        }
+    }
+
+    /// What was handed over is not taken: the senders hear of it.
+    pub(crate) fn refuse_estate(&self, heir: &Heir, estate: &Estate) {
+        self.disappoint(heir, undelivered(estate), Undeliverable::Unavailable);
+    }
+
+    /// Tells senders that what they sent was lost on its way to an heir.
+    fn disappoint(&self, heir: &Heir, signals: Vec<RemoteSignal>, why: Undeliverable) {
+        let space = self.directory.space(&heir.space);
+        for remote in signals {
+            self.tell_sender(&from_remote(self, &space, remote), &heir.peer, Some(why));
         }
     }
 }
@@ -365,9 +402,6 @@ pub(crate) fn inheritance(estate: &Estate, mail: &VecDeque<Mail>) -> Inheritance
     }
 }
 
-/// The session that asked.
-type Heir = (SpaceName, PeerId, Epoch);
-
 /// Who waits for what another node hands over. Bounded: an entry stands for a session that is about to open, and goes
 /// with it.
 #[derive(Debug, Default)]
@@ -385,12 +419,17 @@ impl HandOvers {
         }
     }
 
-    /// An answer arrived.
-    pub(crate) fn arrived(&self, answer: HandOver) {
-        let HandOver { space, peer, by, estate } = answer;
-        let waiting = lock(&self.0).remove(&(space, peer.clone(), by));
-        if waiting.is_none_or(|waiting| waiting.send(estate).is_err()) {
-            tracing::warn!(%peer, "a session was handed over too late");
+    /// An answer arrived; comes back if nobody waits for it any more.
+    fn arrived(&self, heir: &Heir, estate: Option<Estate>) -> Result<(), Option<Estate>> {
+        let waiting = lock(&self.0).remove(heir);
+        match waiting {
+            Some(waiting) => waiting.send(estate),
+            None => Err(estate),
         }
+    }
+
+    /// No answer will come.
+    pub(crate) fn deserted(&self, heir: &Heir) {
+        lock(&self.0).remove(heir);
     }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use heliograph_core::close::CloseCode;
 use heliograph_core::message::Undeliverable;
-use heliograph_core::session::Mail;
 use heliograph_core::stage::Stage;
 
 use crate::directory::{Handle, Space};
@@ -25,20 +24,14 @@ const TIDY_EVERY: u32 = 20;
 pub(crate) async fn run(gateway: Arc<Gateway>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut refreshed = Instant::now();
     for turn in 0u32.. {
         tokio::select! {
             _ = ticks.tick() => {}
             () = gateway.stop.cancelled() => return,
         }
         let now = Instant::now();
-        let refresh =
-            gateway.config.ice.has_turn() && now.duration_since(refreshed) > gateway.config.ice.ttl / 2;
-        if refresh {
-            refreshed = now;
-        }
         for space in gateway.directory.spaces() {
-            space.for_each(|handle| visit(&gateway, handle, now, refresh));
+            space.for_each(|handle| visit(&gateway, handle, now));
             release_forsaken(&gateway, &space, gateway.nanos(now));
         }
         watch_lease(&gateway, now);
@@ -51,7 +44,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
     }
 }
 
-fn visit(gateway: &Gateway, handle: &Handle, now: Instant, refresh: bool) {
+fn visit(gateway: &Gateway, handle: &Handle, now: Instant) {
     if handle.is_parked() {
         return;
     }
@@ -66,10 +59,7 @@ fn visit(gateway: &Gateway, handle: &Handle, now: Instant, refresh: bool) {
     if handle.turn().is_some_and(|since| nanos.saturating_sub(since) > patience) {
         handle.outbox.abort(CloseCode::SlowConsumer);
     }
-    if refresh && handle.wants_ice.load(Ordering::Relaxed) && handle.peer.right.is_approved() {
-        let servers = gateway.ice_servers(&handle.peer.id);
-        let _session_over = handle.outbox.push(Mail::IceServers(servers), &gateway.config.limits);
-    }
+    gateway.renew_ice_servers(handle, now);
 }
 
 /// A fence may get lost with a connection to the bus. Without it the session would leave every message of other nodes to
@@ -98,7 +88,6 @@ fn release_forsaken(gateway: &Gateway, space: &Space, now: u64) {
 
 /// The feed may be waiting for a store that does not answer; the gauges must not wait with it.
 fn watch_lease(gateway: &Gateway, now: Instant) {
-    gateway.metrics.lease_remaining.set(gateway.authority.lease_remaining(now).as_secs_f64());
-    gateway.metrics.fail_closed.set(i64::from(!gateway.authority.is_current(now)));
+    gateway.metrics.lease.look(&gateway.authority, now);
     gateway.metrics.bus_up.set(i64::from(gateway.link.bus.is_up()));
 }

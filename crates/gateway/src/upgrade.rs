@@ -36,6 +36,7 @@ use crate::connection::{self, Connection};
 use crate::entry::{Door, Entry, Holder};
 use crate::gateway::{Gateway, unix_seconds};
 use crate::lobby::Lobby;
+use crate::metrics::Join;
 
 /// The subprotocol of the mesh dialect, for clients that offer one.
 pub const MESH_SUBPROTOCOL: &str = "heliograph.mesh.v1";
@@ -404,12 +405,15 @@ impl Pending {
             connection::close(socket, CloseCode::Unavailable).await;
             return None;
         };
-        let opened = Connection::open(gateway, socket, Entry { peer, profile: None }, self.dialect).await;
+        let since = Instant::now();
+        let entry = Entry { peer, profile: None };
+        let opened = Connection::open(Arc::clone(&gateway), socket, entry, self.dialect).await;
         drop(opening);
         match opened {
             Ok(connection) => Some((connection, permits)),
             Err((socket, error)) => {
                 tracing::warn!(%error, "a session could not be opened");
+                gateway.metrics.joins.ended(Join::Unavailable, since);
                 connection::close(socket, CloseCode::Unavailable).await;
                 None
             }

@@ -55,6 +55,11 @@ pub(crate) enum Command {
     /// Check configuration, storage, ports, clocks and a running server, and say what to do
     #[command(after_help = "Example:\n  heliograph doctor --server https://signal.example")]
     Doctor(DoctorArgs),
+    /// Ask a node once whether it is alive, or ready; exit code 1 if not
+    #[command(
+        after_help = "Example:\n  heliograph health                 the node whose configuration is here, for HEALTHCHECK\n  heliograph health --ready\n  heliograph health --url http://gateway-1:9464/readyz"
+    )]
+    Health(HealthArgs),
     /// Generated pages
     #[command(
         subcommand,
@@ -387,6 +392,18 @@ pub(crate) struct DoctorArgs {
     pub(crate) inspect: InspectArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    #[command(flatten)]
+    pub(crate) inspect: InspectArgs,
+    /// Ready for clients, instead of alive: storage, bus and authorization are looked at too
+    #[arg(long)]
+    pub(crate) ready: bool,
+    /// Ask this address instead: any answer of 200 will do
+    #[arg(long, value_name = "URL", conflicts_with = "ready")]
+    pub(crate) url: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -18,8 +18,10 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{LogFormat, LoggingConfig};
 use lines::{Fields, Lines, Style};
+use messages::Messages;
 
 mod lines;
+mod messages;
 mod otlp;
 mod redact;
 
@@ -70,6 +72,9 @@ pub fn init(config: &LoggingConfig) -> Result<Guard> {
     });
     // Lines come after spans, so that a line's trace is already known when it is written.
     tracing_subscriber::registry().with(spans).with(lines).try_init().context("logging is set up already")?;
+    if let Some(traces) = &traces {
+        let _set_up_once = heliograph_gateway::trace::install(Box::new(Messages(traces.tracer(SERVICE))));
+    }
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     Ok(Guard { traces })
 }

@@ -7,13 +7,18 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heliograph_store::Hint;
+use heliograph_store::local::Waiters;
 use sqlx::Executor;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 /// The channel of all notifications. The statements and the function that notify name it too.
 const CHANNEL: &str = "heliograph";
+/// What a notification carries that is about leases alone. One channel for both kinds, and nothing in those of changes:
+/// nodes of a version that knows one kind only hear everything that they used to, and what they say wakes everybody.
+const OF_LEASES: &str = "lease";
 /// How long connecting may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// After so long a silence the connection is asked whether it is still there: a line may die without a word.
@@ -26,20 +31,20 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// Who waits, and who has something to tell.
 #[derive(Debug, Default)]
 pub(crate) struct Hints {
-    waiters: watch::Sender<u64>,
+    waiters: Waiters,
     /// A hint for the other nodes is due. Many at once are one.
     due: Notify,
     stopped: watch::Sender<bool>,
 }
 
 impl Hints {
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.waiters.subscribe()
+    pub(crate) fn subscribe(&self, of: Hint) -> watch::Receiver<u64> {
+        self.waiters.subscribe(of)
     }
 
     /// Wakes everybody here at once, and on the other nodes as soon as possible.
     pub(crate) fn spread(&self) {
-        self.wake();
+        self.waiters.wake_all();
         self.due.notify_one();
     }
 
@@ -47,8 +52,12 @@ impl Hints {
         self.stopped.send_replace(true);
     }
 
-    fn wake(&self) {
-        self.waiters.send_modify(|count| *count = count.wrapping_add(1));
+    fn heard(&self, notification: &PgNotification) {
+        if notification.payload() == OF_LEASES {
+            self.waiters.wake(Hint::Lease);
+        } else {
+            self.waiters.wake_all();
+        }
     }
 }
 
@@ -75,7 +84,7 @@ async fn run(hints: &Hints, connect: &PgConnectOptions, mut listener: PgListener
         tracing::warn!(%error, "notifications of the database are lost; until they are back, changes show at the next renewal");
         listener = listen_again(connect).await;
         tracing::info!("notifications of the database are back");
-        hints.wake();
+        hints.waiters.wake_all();
     }
 }
 
@@ -112,7 +121,7 @@ async fn follow(hints: &Hints, listener: &mut PgListener) -> sqlx::Result<Infall
     loop {
         tokio::select! {
             heard = timeout(SILENCE, listener.try_recv()) => match heard {
-                Ok(Ok(Some(_notification))) => hints.wake(),
+                Ok(Ok(Some(notification))) => hints.heard(&notification),
                 Ok(Ok(None)) => return Err(lost()),
                 Ok(Err(error)) => return Err(error),
                 Err(_silence) => say(listener, "SELECT 1").await?,

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use heliograph_core::id::{GatewayId, Version};
-use heliograph_store::{LeaseRow, Leases, Renewal, Result};
+use heliograph_store::{Hint, LeaseRow, Leases, Renewal, Result};
 use tokio::sync::watch;
 
 use crate::PostgresStore;
@@ -48,7 +48,7 @@ impl Leases for PostgresStore {
                 "WITH removed AS (
                     DELETE FROM leases WHERE gateway = $1 AND ($2::BIGINT IS NULL OR beat = $2) RETURNING gateway
                 )
-                SELECT pg_notify('heliograph', '') FROM removed",
+                SELECT pg_notify('heliograph', 'lease') FROM removed",
                 gateway.as_str(),
                 beat,
             );
@@ -57,8 +57,8 @@ impl Leases for PostgresStore {
         Ok(removed? == 1)
     }
 
-    fn hints(&self) -> watch::Receiver<u64> {
-        self.hints.subscribe()
+    fn hints(&self, of: Hint) -> watch::Receiver<u64> {
+        self.hints.subscribe(of)
     }
 
     fn hint(&self) {

@@ -6,7 +6,7 @@
 use heliograph_core::id::Version;
 use heliograph_store::local::LocalLeases;
 use heliograph_store::record::{Draft, Head};
-use heliograph_store::{LogEntry, Result, StoreError};
+use heliograph_store::{Hint, LogEntry, Result, StoreError};
 use sqlx::{Connection, SqliteConnection};
 
 use crate::error::{inconsistent, refused};
@@ -78,7 +78,7 @@ impl Change<'_> {
         match outcome {
             Ok((value, Some(draft))) => {
                 self.commit(draft).await?;
-                leases.hint();
+                leases.waiters().wake(Hint::Change);
                 Ok(value)
             }
             Ok((value, None)) => {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use heliograph_core::id::{GatewayId, Version};
-use heliograph_store::{LeaseRow, Leases, Renewal, Result, StandingChange};
+use heliograph_store::{Hint, LeaseRow, Leases, Renewal, Result, StandingChange};
 use tokio::sync::watch;
 
 use crate::SqliteStore;
@@ -29,12 +29,12 @@ impl Leases for SqliteStore {
         Ok(self.leases.remove(gateway, beat))
     }
 
-    fn hints(&self) -> watch::Receiver<u64> {
-        self.leases.hints()
+    fn hints(&self, of: Hint) -> watch::Receiver<u64> {
+        self.leases.waiters().subscribe(of)
     }
 
     fn hint(&self) {
-        self.leases.hint();
+        self.leases.waiters().wake_all();
     }
 }
 

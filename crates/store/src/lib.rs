@@ -328,6 +328,16 @@ pub struct LeaseRow {
     pub beat: u64,
 }
 
+/// What a wake-up is about. Two, because one acknowledgement is of interest to the one who revokes, and not to all the
+/// gateways: with each of them waking each other a revoke would cost the square of their number in renewals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// A change was committed.
+    Change,
+    /// An acknowledgement goes further, or a lease was removed.
+    Lease,
+}
+
 /// The answer to a renewal.
 #[derive(Debug, Clone, Default)]
 pub struct Renewal {
@@ -437,11 +447,10 @@ pub trait Leases: Send + Sync {
     /// Removes a lease: of one's own at a clean end, or of one that was seen to stand still for a full term. Only
     /// if its beat is still `beat` (`None`: whatever it is); answers whether it was removed.
     async fn remove_lease(&self, gateway: &GatewayId, beat: Option<u64>) -> Result<bool>;
-    /// A wake-up for whoever waits for changes or acknowledgements; a hint, not the truth. The value means nothing.
-    /// It comes by itself after each change, each acknowledgement that goes further, and each removed lease; not
-    /// after a plain renewal, so that renewing on a hint comes to rest.
-    fn hints(&self) -> watch::Receiver<u64>;
-    /// Wakes those waiters up, on all nodes.
+    /// A wake-up for whoever waits for what `of` names, on all nodes; a hint, not the truth, and it may come for less.
+    /// The value means nothing. A plain renewal is none, so that renewing on a hint comes to rest.
+    fn hints(&self, of: Hint) -> watch::Receiver<u64>;
+    /// Wakes all of them up, on all nodes.
     fn hint(&self);
 }
 

@@ -6,16 +6,48 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use heliograph_core::id::{GatewayId, Version};
 use tokio::sync::watch;
 
-use crate::LeaseRow;
+use crate::{Hint, LeaseRow};
+
+/// The receivers of each kind of hint.
+#[derive(Debug, Default)]
+pub struct Waiters {
+    changes: watch::Sender<u64>,
+    leases: watch::Sender<u64>,
+}
+
+impl Waiters {
+    /// A wake-up for each hint of this kind.
+    pub fn subscribe(&self, of: Hint) -> watch::Receiver<u64> {
+        self.of(of).subscribe()
+    }
+
+    /// Wakes those who wait for it.
+    pub fn wake(&self, of: Hint) {
+        self.of(of).send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Wakes everybody.
+    pub fn wake_all(&self) {
+        self.wake(Hint::Change);
+        self.wake(Hint::Lease);
+    }
+
+    fn of(&self, hint: Hint) -> &watch::Sender<u64> {
+        match hint {
+            Hint::Change => &self.changes,
+            Hint::Lease => &self.leases,
+        }
+    }
+}
 
 /// The lease table of one process, and the wake-up of those who wait.
 ///
 /// It does not know the version counter: the store around it sees to it that a renewal and a change exclude each
 /// other (see [`crate::Leases::renew`]).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LocalLeases {
     table: Mutex<Table>,
-    hints: watch::Sender<u64>,
+    waiters: Waiters,
 }
 
 #[derive(Debug, Default)]
@@ -26,18 +58,12 @@ struct Table {
     beat: u64,
 }
 
-impl Default for LocalLeases {
-    fn default() -> Self {
-        Self { table: Mutex::default(), hints: watch::Sender::new(0) }
-    }
-}
-
 impl LocalLeases {
     /// Grants or renews a lease.
     pub fn renew(&self, gateway: &GatewayId, acknowledged: Version) {
         let further = self.table().renew(gateway, acknowledged);
         if further {
-            self.hint();
+            self.waiters.wake(Hint::Lease);
         }
     }
 
@@ -50,19 +76,14 @@ impl LocalLeases {
     pub fn remove(&self, gateway: &GatewayId, beat: Option<u64>) -> bool {
         let removed = self.table().remove(gateway, beat);
         if removed {
-            self.hint();
+            self.waiters.wake(Hint::Lease);
         }
         removed
     }
 
-    /// A wake-up for those who wait.
-    pub fn hints(&self) -> watch::Receiver<u64> {
-        self.hints.subscribe()
-    }
-
-    /// Wakes them up.
-    pub fn hint(&self) {
-        self.hints.send_modify(|count| *count = count.wrapping_add(1));
+    /// Who waits.
+    pub fn waiters(&self) -> &Waiters {
+        &self.waiters
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

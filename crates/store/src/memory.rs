@@ -16,9 +16,9 @@ use crate::local::LocalLeases;
 use crate::page::peer_cursor;
 use crate::record::{Draft, Head, Moved};
 use crate::{
-    ApiKey, ApiKeys, AuditLog, By, EXPIRED_INVITES_CLEARED, Invite, LeaseRow, Leases, LogEntry, NewInvite,
-    NewKey, Origin, Page, Pairing, Pairings, PeerRecord, Redemption, Renewal, Result, Rows, SecretHash,
-    Settings, StoreError, UnixMillis,
+    ApiKey, ApiKeys, AuditLog, By, EXPIRED_INVITES_CLEARED, Hint, Invite, LeaseRow, Leases, LogEntry,
+    NewInvite, NewKey, Origin, Page, Pairing, Pairings, PeerRecord, Redemption, Renewal, Result, Rows,
+    SecretHash, Settings, StoreError, UnixMillis,
 };
 
 /// A store that forgets everything when it is dropped.
@@ -46,7 +46,7 @@ impl MemoryStore {
         let after = state.version();
         drop(state);
         if after > before {
-            self.leases.hint();
+            self.leases.waiters().wake(Hint::Change);
         }
         result
     }
@@ -235,12 +235,12 @@ impl Leases for MemoryStore {
         Ok(self.leases.remove(gateway, beat))
     }
 
-    fn hints(&self) -> watch::Receiver<u64> {
-        self.leases.hints()
+    fn hints(&self, of: Hint) -> watch::Receiver<u64> {
+        self.leases.waiters().subscribe(of)
     }
 
     fn hint(&self) {
-        self.leases.hint();
+        self.leases.waiters().wake_all();
     }
 }
 

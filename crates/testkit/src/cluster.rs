@@ -27,6 +27,7 @@ pub use server::ClusterServer;
 pub struct Plan {
     nodes: usize,
     settings: Vec<(String, String)>,
+    variables: Vec<(String, String)>,
     peers: usize,
     meshes: usize,
     redis: Option<RedisKind>,
@@ -40,6 +41,7 @@ impl Plan {
         Self {
             nodes,
             settings: vec![],
+            variables: vec![],
             peers: 0,
             meshes: 1,
             redis: None,
@@ -53,6 +55,14 @@ impl Plan {
     pub fn settings(mut self, settings: Settings<'_>) -> Self {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.settings.extend(settings);
+        self
+    }
+
+    /// With variables that are not our own: those of OpenTelemetry.
+    #[must_use]
+    pub fn variables(mut self, variables: &[(&str, &str)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.variables.extend(variables);
         self
     }
 
@@ -201,6 +211,9 @@ impl Cluster {
         }
         for (name, value) in &self.plan.settings {
             program = program.env(format!("HELIOGRAPH_{name}"), value);
+        }
+        for (name, value) in &self.plan.variables {
+            program = program.env(name, value);
         }
         Node::start(&program, ways).await
     }

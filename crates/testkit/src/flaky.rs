@@ -8,8 +8,9 @@ use heliograph_core::id::{GatewayId, MeshName, PeerId, Version};
 use heliograph_core::pairing::{PairingState, Transition};
 use heliograph_store::memory::MemoryStore;
 use heliograph_store::{
-    ApiKey, ApiKeys, AuditLog, By, Invite, LeaseRow, Leases, LogEntry, NewInvite, NewKey, Page, Pairing,
-    Pairings, PeerRecord, Redemption, Renewal, Result, Rows, SecretHash, Settings, StoreError, UnixMillis,
+    ApiKey, ApiKeys, AuditLog, By, Hint, Invite, LeaseRow, Leases, LogEntry, NewInvite, NewKey, Page,
+    Pairing, Pairings, PeerRecord, Redemption, Renewal, Result, Rows, SecretHash, Settings, StoreError,
+    UnixMillis,
 };
 use tokio::sync::watch;
 
@@ -104,8 +105,8 @@ gated!(Leases {
     leases() -> Vec<LeaseRow>;
     remove_lease(gateway: &GatewayId, beat: Option<u64>) -> bool;
 }
-    fn hints(&self) -> watch::Receiver<u64> {
-        self.inner.hints()
+    fn hints(&self, of: Hint) -> watch::Receiver<u64> {
+        self.inner.hints(of)
     }
 
     fn hint(&self) {

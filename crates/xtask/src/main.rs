@@ -8,6 +8,7 @@
 
 #![expect(clippy::print_stdout, reason = "a command for people")]
 
+mod chart;
 mod command;
 mod tools;
 
@@ -46,9 +47,10 @@ fn usage() -> Result<()> {
 type Step = (&'static str, fn() -> Result<()>);
 
 /// In the order of how soon they tell.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("format", || Run::cargo(&["fmt", "--all", "--check"]).go()),
     ("tools", tools::prepare),
+    ("chart", chart::test),
     ("lints", lints),
     ("tests", tests),
     ("browser", || browser_tests(&[])),
@@ -112,6 +114,7 @@ fn dependencies() -> Result<()> {
 }
 
 fn bench(arguments: &[String]) -> Result<()> {
+    tools::servers()?;
     Run::cargo(&["build", "--release", "--package", "heliograph", "--package", "heliograph-loadgen"]).go()?;
     let release = root().join("target/release");
     let (server, bare) = (release.join("heliograph"), release.join("bare-relay"));
@@ -145,5 +148,7 @@ fn docs() -> Result<()> {
     let page = Run::new(root().join("target/debug/heliograph"), &["docs", "configuration"]).output()?;
     std::fs::write(root().join("docs/configuration.md"), page)?;
     println!("docs/configuration.md is up to date.");
+    chart::renew()?;
+    println!("What the chart has of others is up to date.");
     Ok(())
 }

@@ -20,6 +20,7 @@ pub(crate) fn prepare() -> Result<()> {
     servers()?;
     haproxy()?;
     cargo_deny()?;
+    crate::chart::prepare()?;
     Ok(())
 }
 
@@ -83,6 +84,16 @@ pub(crate) fn node() -> Result<()> {
     let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_none_or(|major| major < OLDEST_NODE) {
         bail!("the browser tests need Node.js {OLDEST_NODE} or newer, not {}", version.trim());
+    }
+    Ok(())
+}
+
+/// Python with environments of its own, for the tests of the chart.
+pub(crate) fn python() -> Result<()> {
+    find_or_install(&["python3"], &["python3", "python3-venv"], "install Python 3.10 or newer")?;
+    // Debian has what makes environments in a package of its own.
+    if Run::new("python3", &["-c", "import ensurepip, venv"]).quiet().go().is_err() {
+        install(&["python3-venv"]).context("Python cannot make environments: install its venv module")?;
     }
     Ok(())
 }

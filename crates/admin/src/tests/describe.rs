@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 /// Calls that take an admin key.
-pub(super) const ADMIN_CALLS: [(&str, &str); 18] = [
+pub(super) const ADMIN_CALLS: [(&str, &str); 19] = [
     ("GET", "/api/pairing/pending"),
     ("GET", "/api/pairing/all"),
     ("POST", "/api/pairing/{id}/approve"),

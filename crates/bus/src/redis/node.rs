@@ -23,7 +23,7 @@ use super::presence::RedisPresence;
 use super::subscriptions::Subscriptions;
 use super::topology::Topology;
 use super::{publish, subscribe};
-use crate::{Bus, BusError, Destination, Inbox, Link, Lost, Parcel, Sent, Witness};
+use crate::{Bus, BusError, Destination, Heir, Inbox, Link, Lost, Parcel, Sent, Witness};
 
 /// How long Redis may take to confirm a subscription.
 const SUBSCRIBE: Duration = Duration::from_secs(5);
@@ -66,11 +66,19 @@ impl Shared {
         }
     }
 
+    /// Nobody received what asks a node for a session.
+    pub(crate) fn nobody_hands_over(&self, to: &Heir) {
+        if let Some(inbox) = self.inbox() {
+            inbox.nobody_hands_over(to);
+        }
+    }
+
     /// A parcel was queued and is lost, as far as anyone can tell.
     pub(crate) fn failed(&self, note: Note) {
         match note {
             Note::Probe(_) => return,
-            Note::Other => {}
+            // It may have arrived: whoever waits for the answer goes on waiting.
+            Note::Other | Note::TakeOver(_) => {}
             Note::Signal(destination, witness) => self.returned(&destination, witness, Lost::Down),
         }
         self.metrics.waiting.dec();

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::frame::{TooLarge, encode};
 use super::keys::Prefix;
 use super::resp::{write_argument, write_command};
-use crate::{Destination, Parcel, Sent, Witness};
+use crate::{Destination, Heir, Parcel, Sent, TakeOver, Witness};
 
 /// Most parcels that wait.
 const MAX_PARCELS: usize = 16_384;
@@ -25,6 +25,8 @@ const KEEP_BYTES: usize = 1024 * 1024;
 pub(crate) enum Note {
     /// Tell the sender if nobody received it.
     Signal(Destination, Witness),
+    /// Tell the session that waits if nobody received it.
+    TakeOver(Heir),
     /// Nobody asks.
     Other,
     /// A probe of that number.
@@ -39,6 +41,7 @@ impl Note {
                 let witness = Witness { from: signal.from, from_epoch: signal.from_epoch, id: signal.id };
                 Self::Signal(destination, witness)
             }
+            Parcel::TakeOver(TakeOver { space, peer, by, .. }) => Self::TakeOver(Heir { space, peer, by }),
             _ => Self::Other,
         }
     }

@@ -195,6 +195,13 @@ impl<'a> Publisher<'a> {
                 self.shared.metrics.waiting.dec();
                 self.received(&destination, witness, receivers);
             }
+            (Note::TakeOver(heir), Ok(receivers)) => {
+                self.shared.metrics.waiting.dec();
+                self.shared.metrics.outcome(receivers > 0).inc();
+                if receivers <= 0 {
+                    self.shared.nobody_hands_over(&heir);
+                }
+            }
             (Note::Other, Ok(receivers)) => {
                 self.shared.metrics.waiting.dec();
                 self.shared.metrics.outcome(receivers > 0).inc();

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use heliograph_core::id::{Epoch, MeshName, PeerId, SpaceName, Version};
 use heliograph_core::message::Kind;
 
-use crate::{Destination, Inbox, Link, Lost, Parcel, RemoteSignal, Sent, Visit, Witness};
+use crate::{Destination, Heir, Inbox, Link, Lost, Parcel, RemoteSignal, Sent, Visit, Witness};
 
 pub mod budget_rules;
 pub mod rules;
@@ -32,6 +32,7 @@ pub struct TestNode {
 pub struct Log {
     arrived: Mutex<Vec<(Destination, Parcel)>>,
     returned: Mutex<Vec<(Destination, Witness, Lost)>>,
+    deserted: Mutex<Vec<Heir>>,
 }
 
 impl Inbox for Log {
@@ -41,6 +42,10 @@ impl Inbox for Log {
 
     fn returned(&self, destination: &Destination, witness: Witness, why: Lost) {
         lock(&self.returned).push((destination.clone(), witness, why));
+    }
+
+    fn nobody_hands_over(&self, to: &Heir) {
+        lock(&self.deserted).push(to.clone());
     }
 }
 
@@ -59,16 +64,26 @@ impl Log {
         lock(&self.returned).clone()
     }
 
+    /// All that nobody hands anything over to.
+    pub fn deserted(&self) -> Vec<Heir> {
+        lock(&self.deserted).clone()
+    }
+
     /// Waits until `count` parcels arrived; panics after ten seconds.
     pub async fn wait_for(&self, count: usize) -> Vec<(Destination, Parcel)> {
+        self.wait_until(|log| lock(&log.arrived).len() >= count).await;
+        self.all()
+    }
+
+    /// Waits until something holds; panics after ten seconds with what arrived.
+    pub async fn wait_until(&self, holds: impl Fn(&Self) -> bool) {
         for _ in 0..2_000 {
-            let all = self.all();
-            if all.len() >= count {
-                return all;
+            if holds(self) {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("{count} parcels expected, {} arrived", self.all().len());
+        panic!("it did not come to that; arrived so far: {:?}", self.all());
     }
 }
 
@@ -81,14 +96,9 @@ impl TestNode {
             Sent::Queued => {}
             other => panic!("offline expected, not {other:?}"),
         }
-        for _ in 0..2_000 {
-            if let Some((to, _, why)) = self.log.came_back().get(before) {
-                assert_eq!((to, why), (&destination, &Lost::Offline));
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("nobody was said to be offline");
+        self.log.wait_until(|log| log.came_back().len() > before).await;
+        let (to, _, why) = &self.log.came_back()[before];
+        assert_eq!((to, why), (&destination, &Lost::Offline));
     }
 }
 
@@ -139,6 +149,7 @@ macro_rules! conformance {
             the_newer_claim_wins_and_names_the_older_session,
             a_fence_stands_in_one_place_for_both_nodes,
             a_parcel_for_a_node_reaches_that_node_alone,
+            who_asks_a_node_that_is_gone_is_told,
             a_late_release_never_removes_the_newer_session,
             a_place_is_inherited_until_a_new_one_is_taken,
             a_hidden_session_is_not_listed_until_it_is_back,

@@ -8,7 +8,7 @@ use heliograph_core::id::{Epoch, GatewayId, PeerId, RoomName, SpaceName};
 use heliograph_core::message::Member;
 
 use super::{TestNode, mesh, peer, signal, visit};
-use crate::{BusError, Destination, Parcel, Place, Previous, Reseated, Seat, Sent, Visit};
+use crate::{BusError, Destination, Heir, Parcel, Place, Previous, Reseated, Seat, Sent, TakeOver, Visit};
 
 fn to(name: &str) -> Destination {
     Destination::Peer(mesh(), peer(name))
@@ -133,6 +133,27 @@ pub async fn a_parcel_for_a_node_reaches_that_node_alone(nodes: Vec<TestNode>) {
     assert_eq!(arrived, [(Destination::Gateway(gateway), Parcel::Drain { on: true })]);
     assert_eq!(nodes[0].log.all(), []);
     assert_eq!(nodes[2].log.all(), []);
+}
+
+/// Whoever wants to take over from a node that is gone hears so, and need not wait.
+pub async fn who_asks_a_node_that_is_gone_is_told(nodes: Vec<TestNode>) {
+    let heir = Heir { space: mesh(), peer: peer("a"), by: Epoch(2) };
+    let gone = GatewayId::parse("gw-that-is-gone").unwrap();
+    let request = TakeOver {
+        space: heir.space.clone(),
+        peer: heir.peer.clone(),
+        by: heir.by,
+        to: who_is(&nodes[0]).await,
+        token: "rs_x".into(),
+        received: None,
+    };
+    match nodes[0].link.bus.send(Destination::Gateway(gone), Parcel::TakeOver(request)) {
+        Sent::Offline => {}
+        sent => {
+            assert_eq!(sent, Sent::Queued);
+            nodes[0].log.wait_until(|log| log.deserted() == [heir.clone()]).await;
+        }
+    }
 }
 
 /// Release compares epochs.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, Weak};
 
 use heliograph_bus::redis::{Options, connect};
 use heliograph_bus::testing::{mesh, peer, signal};
-use heliograph_bus::{Destination, Inbox, Lost, Parcel, Sent, Witness};
+use heliograph_bus::{Destination, Heir, Inbox, Lost, Parcel, Sent, Witness};
 use heliograph_core::id::GatewayId;
 use heliograph_core::message::Undeliverable;
 use heliograph_sandbox::Redis;
@@ -64,6 +64,8 @@ impl Inbox for Stuck {
     }
 
     fn returned(&self, _: &Destination, _: Witness, _: Lost) {}
+
+    fn nobody_hands_over(&self, _: &Heir) {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]

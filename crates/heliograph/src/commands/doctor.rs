@@ -222,7 +222,8 @@ fn port(setting: &'static str, address: SocketAddr, path: &str) -> Finding {
     }
 }
 
-fn ask(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
+/// What a node on this machine answers.
+pub(crate) fn ask(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
     // "Every address" is no place to call.
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -11,6 +11,7 @@ mod audit;
 mod config;
 mod docs;
 mod doctor;
+mod health;
 mod invite;
 mod key;
 mod node;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Token(args) => token::run(&args),
         Command::Config(config) => config::run(&config),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Docs(page) => docs::run(&page),
     }
 }

@@ -10,7 +10,7 @@ use heliograph_core::id::{MeshName, Version};
 use heliograph_core::pairing::PairingState::Approved;
 use heliograph_core::pairing::Transition;
 use heliograph_store::{
-    ApiKeys, AuditLog, Leases, NewInvite, Pairing, Pairings, Redemption, StandingChange, StoreError,
+    ApiKeys, AuditLog, Hint, Leases, NewInvite, Pairing, Pairings, Redemption, StandingChange, StoreError,
 };
 use heliograph_store_postgres::PostgresStore;
 use sqlx::{Connection, PgConnection};
@@ -216,21 +216,42 @@ async fn calm(hints: &mut watch::Receiver<u64>) {
     while timeout(QUIET, hints.changed()).await.is_ok() {}
 }
 
-/// Makes all that wakes happen on `node`, and checks that `other` is woken by each.
+/// Makes all that wakes happen on `node`, and checks that `other` is woken by each: its gateway by changes alone.
 async fn assert_wakes_across(node: &PostgresStore, other: &PostgresStore, n: u32) {
-    let mut hints = other.hints();
-    calm(&mut hints).await;
+    let (mut changes, mut leases) = (other.hints(Hint::Change), other.hints(Hint::Lease));
+    calm(&mut changes).await;
     node.create_key(a_key(n), BY).await.unwrap();
-    assert_wakes(&mut hints).await;
+    assert_wakes(&mut changes).await;
+    calm(&mut leases).await;
     let version = node.version().await.unwrap();
     node.renew(&gateway("g"), version, version).await.unwrap();
-    assert_wakes(&mut hints).await;
+    assert_wakes(&mut leases).await;
     node.renew(&gateway("g"), version, version).await.unwrap();
-    assert!(timeout(QUIET, hints.changed()).await.is_err(), "a plain renewal woke somebody");
+    assert!(timeout(QUIET, leases.changed()).await.is_err(), "a plain renewal woke somebody");
     assert!(node.remove_lease(&gateway("g"), None).await.unwrap());
-    assert_wakes(&mut hints).await;
+    assert_wakes(&mut leases).await;
+    assert!(timeout(QUIET, changes.changed()).await.is_err(), "a lease woke a gateway");
     node.hint();
-    assert_wakes(&mut hints).await;
+    assert_wakes(&mut changes).await;
+    assert_wakes(&mut leases).await;
+}
+
+/// During an update nodes of the version before are there: what they say of anything wakes everybody here, and what is
+/// said here reaches them, as they listen to the same channel.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_know_one_kind_of_hint_are_understood() {
+    let (url, nodes) = nodes(1).await;
+    let (mut changes, mut leases) = (nodes[0].hints(Hint::Change), nodes[0].hints(Hint::Lease));
+    calm(&mut changes).await;
+    run(&url, "NOTIFY heliograph").await;
+    assert_wakes(&mut changes).await;
+    assert_wakes(&mut leases).await;
+    let mut older = sqlx::postgres::PgListener::connect(&url).await.unwrap();
+    older.listen("heliograph").await.unwrap();
+    nodes[0].create_key(a_key(1), BY).await.unwrap();
+    timeout(SOON, older.recv()).await.expect("no word of a change").unwrap();
+    nodes[0].renew(&gateway("g"), Version(1), Version(1)).await.unwrap();
+    timeout(SOON, older.recv()).await.expect("no word of a lease").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -248,11 +269,11 @@ const KILL_LISTENERS: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_st
 async fn a_listener_that_was_cut_off_listens_again() {
     let (url, nodes) = nodes(2).await;
     for n in 0..3 {
-        let mut hints = nodes[1].hints();
+        let mut hints = nodes[1].hints(Hint::Change);
         calm(&mut hints).await;
         assert_eq!(number(&url, KILL_LISTENERS).await, 2, "each node has one listener");
         assert_wakes(&mut hints).await;
-        calm(&mut nodes[0].hints()).await;
+        calm(&mut nodes[0].hints(Hint::Change)).await;
         assert_wakes_across(&nodes[0], &nodes[1], n).await;
     }
 }

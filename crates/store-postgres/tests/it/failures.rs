@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use heliograph_core::id::{MeshName, Version};
 use heliograph_sandbox::Postgres;
-use heliograph_store::{ApiKeys, AuditLog, Leases, Page, Pairings, Settings, StoreError};
+use heliograph_store::{ApiKeys, AuditLog, Hint, Leases, Page, Pairings, Settings, StoreError};
 use heliograph_store_postgres::{Options, PostgresStore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -61,7 +61,7 @@ async fn calls_are_refused_while_the_database_is_away_and_succeed_when_it_is_bac
     let (mut postgres, url, store) = own_server(bounds).await;
     everything(&store, 1).await.unwrap();
     for n in 2..4 {
-        let mut hints = store.hints();
+        let mut hints = store.hints(Hint::Change);
         postgres.stop_immediately().await.unwrap();
         for refused in [
             store.ping().await.unwrap_err(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use heliograph_core::id::Version;
 use heliograph_sandbox::{Direction, Proxy};
-use heliograph_store::{ApiKeys, AuditLog, Leases, Settings, StoreError};
+use heliograph_store::{ApiKeys, AuditLog, Hint, Leases, Settings, StoreError};
 use heliograph_store_postgres::{Options, PostgresStore};
 use tokio::time::timeout;
 
@@ -39,7 +39,7 @@ async fn assert_refused(store: &PostgresStore) {
 
 /// Whether the store is woken by what another does.
 async fn assert_woken(store: &PostgresStore, other: &PostgresStore) {
-    let mut hints = store.hints();
+    let mut hints = store.hints(Hint::Change);
     until(SOON, async || {
         other.hint();
         timeout(Duration::from_millis(100), hints.changed()).await

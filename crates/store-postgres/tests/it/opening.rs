@@ -69,7 +69,8 @@ async fn several_may_migrate_at_once() {
             migration.await.unwrap().unwrap();
         }
         store(&url).await.create_key(a_key(1), BY).await.unwrap();
-        assert_eq!(number(&url, "SELECT count(*) FROM _sqlx_migrations WHERE success").await, 1);
+        let twice_or_never = "SELECT max(version) - count(*) FROM _sqlx_migrations WHERE success";
+        assert_eq!(number(&url, twice_or_never).await, 0);
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
-use crate::{LeaseRow, StandingChange};
+use crate::{Hint, LeaseRow, StandingChange};
 
 /// How long a hint may take; far beyond what it does take.
 const SOON: Duration = Duration::from_secs(10);
@@ -198,9 +198,14 @@ async fn calm(hints: &mut watch::Receiver<u64>) {
     while timeout(QUIET, hints.changed()).await.is_ok() {}
 }
 
+/// Nothing wakes the receiver for a while.
+async fn assert_calm(hints: &mut watch::Receiver<u64>) {
+    assert!(timeout(QUIET, hints.changed()).await.is_err(), "somebody was woken for nothing");
+}
+
 /// Gateways need not wait for their next renewal.
-pub async fn a_change_wakes_those_who_wait(store: Fresh) {
-    let (mut hints, mut others) = (store.hints(), store.hints());
+pub async fn a_change_wakes_those_who_wait_for_changes(store: Fresh) {
+    let (mut hints, mut others) = (store.hints(Hint::Change), store.hints(Hint::Change));
     store.create_key(key("k", "x"), by_admin()).await.unwrap();
     assert_wakes(&mut hints).await;
     assert_wakes(&mut others).await;
@@ -209,46 +214,65 @@ pub async fn a_change_wakes_those_who_wait(store: Fresh) {
     assert_wakes(&mut hints).await;
 }
 
-/// The one who waits for "enforced".
-pub async fn an_acknowledgement_that_goes_further_wakes_those_who_wait(store: Fresh) {
+/// The one who waits for "enforced" is woken, and no gateway.
+pub async fn an_acknowledgement_that_goes_further_wakes_those_who_wait_for_leases(store: Fresh) {
     store.create_key(key("k", "x"), by_admin()).await.unwrap();
     store.renew(&gateway("g"), Version(0), Version(0)).await.unwrap();
-    let mut hints = store.hints();
-    calm(&mut hints).await;
+    let (mut leases, mut changes) = (store.hints(Hint::Lease), store.hints(Hint::Change));
+    calm(&mut leases).await;
+    calm(&mut changes).await;
     store.renew(&gateway("g"), Version(1), Version(1)).await.unwrap();
-    assert_wakes(&mut hints).await;
+    assert_wakes(&mut leases).await;
+    assert_calm(&mut changes).await;
 }
 
-/// A lease that is gone need not be waited for.
-pub async fn a_removed_lease_wakes_those_who_wait(store: Fresh) {
+/// A lease that is gone need not be waited for. No gateway is woken.
+pub async fn a_removed_lease_wakes_those_who_wait_for_leases(store: Fresh) {
     store.renew(&gateway("g"), Version(0), Version(0)).await.unwrap();
-    let mut hints = store.hints();
-    calm(&mut hints).await;
+    let (mut leases, mut changes) = (store.hints(Hint::Lease), store.hints(Hint::Change));
+    calm(&mut leases).await;
+    calm(&mut changes).await;
     assert!(store.remove_lease(&gateway("g"), None).await.unwrap());
-    assert_wakes(&mut hints).await;
+    assert_wakes(&mut leases).await;
+    assert_calm(&mut changes).await;
 }
 
 /// On demand.
-pub async fn a_hint_wakes_those_who_wait(store: Fresh) {
-    let mut hints = store.hints();
-    calm(&mut hints).await;
+pub async fn a_hint_wakes_everybody(store: Fresh) {
+    let (mut leases, mut changes) = (store.hints(Hint::Lease), store.hints(Hint::Change));
+    calm(&mut leases).await;
+    calm(&mut changes).await;
     store.hint();
-    assert_wakes(&mut hints).await;
+    assert_wakes(&mut leases).await;
+    assert_wakes(&mut changes).await;
 }
 
-/// Two gateways that renew whenever they are woken must not keep each other awake.
-pub async fn renewing_on_every_hint_comes_to_rest(store: Fresh) {
-    let mut hints = store.hints();
+/// A plain renewal is nobody's business.
+pub async fn a_plain_renewal_wakes_nobody(store: Fresh) {
     store.create_key(key("k", "x"), by_admin()).await.unwrap();
-    for _ in 0..20 {
-        if timeout(QUIET, hints.changed()).await.is_err() {
-            return;
-        }
-        hints.mark_unchanged();
-        for name in ["g", "h"] {
-            let version = store.renew(&gateway(name), Version(0), Version(0)).await.unwrap().version;
-            store.renew(&gateway(name), version, version).await.unwrap();
+    store.renew(&gateway("g"), Version(1), Version(1)).await.unwrap();
+    let (mut leases, mut changes) = (store.hints(Hint::Lease), store.hints(Hint::Change));
+    calm(&mut leases).await;
+    calm(&mut changes).await;
+    store.renew(&gateway("g"), Version(1), Version(1)).await.unwrap();
+    assert_calm(&mut leases).await;
+    assert_calm(&mut changes).await;
+}
+
+/// Two that renew whenever they are woken, by whatever it is, must not keep each other awake.
+pub async fn renewing_on_every_hint_comes_to_rest(store: Fresh) {
+    for of in [Hint::Change, Hint::Lease] {
+        let mut hints = store.hints(of);
+        store.create_key(key(&format!("k-{of:?}"), "x"), by_admin()).await.unwrap();
+        let mut turns = 0;
+        while timeout(QUIET, hints.changed()).await.is_ok() {
+            turns += 1;
+            assert!(turns < 20, "renewals wake renewals");
+            hints.mark_unchanged();
+            for name in ["g", "h"] {
+                let version = store.renew(&gateway(name), Version(0), Version(0)).await.unwrap().version;
+                store.renew(&gateway(name), version, version).await.unwrap();
+            }
         }
     }
-    panic!("renewals wake renewals");
 }

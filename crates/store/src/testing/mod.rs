@@ -126,10 +126,11 @@ macro_rules! conformance {
             a_lease_that_comes_back_uses_no_beat_twice
             a_renewal_and_a_change_never_miss_each_other
             renewals_beside_changes_see_each_change_once_and_in_order
-            a_change_wakes_those_who_wait
-            an_acknowledgement_that_goes_further_wakes_those_who_wait
-            a_removed_lease_wakes_those_who_wait
-            a_hint_wakes_those_who_wait
+            a_change_wakes_those_who_wait_for_changes
+            an_acknowledgement_that_goes_further_wakes_those_who_wait_for_leases
+            a_removed_lease_wakes_those_who_wait_for_leases
+            a_hint_wakes_everybody
+            a_plain_renewal_wakes_nobody
             renewing_on_every_hint_comes_to_rest
         );
         $crate::conformance!(@rules $factory, settings:

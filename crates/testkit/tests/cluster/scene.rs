@@ -15,6 +15,8 @@ pub(crate) const NODES: usize = 3;
 pub(crate) const CLIENTS: usize = 30;
 /// After this a sender has its answer: the resume window, what the service adds to it, and some for a busy machine.
 const ANSWER_WITHIN: Duration = Duration::from_secs(25);
+/// So many messages after what a test did show that all is well.
+const ENOUGH: u64 = 150;
 /// How long a token lives: longer than any test.
 const TOKEN_SECONDS: i64 = 3_600;
 
@@ -89,6 +91,7 @@ impl Scene {
     /// Ends the traffic and has the history checked.
     pub(crate) async fn finish(self, expect: impl FnOnce(&mut Expectations)) -> Summary {
         let Self { cluster, swarm, _alone } = self;
+        swarm.more_traffic(ENOUGH).await; // what was broken may be whole again at once
         let mut expected = swarm.expectations();
         expect(&mut expected);
         let history = swarm.finish().await;

@@ -64,6 +64,27 @@ async fn what_was_sent_while_a_client_was_away_follows_in_order() {
 }
 
 #[tokio::test]
+async fn a_client_that_began_anew_meanwhile_cannot_go_back() {
+    let server = TestServer::start().await;
+    let (a, token) = join(&server, "a").await;
+    let (mut b, _) = join(&server, "b").await;
+    drop(a);
+    parked(&server, 1).await;
+    // It comes back as new, and drops before it hears that.
+    let (anew, _) = join(&server, "a").await;
+    b.expect("peer_left").await;
+    b.expect("peer_joined").await;
+    drop(anew);
+    parked(&server, 2).await;
+    let (mut a, answer) = resume(&server, "a", &token, None).await;
+    assert_eq!((&answer["recovered"], &answer["fresh"]), (&json!(0), &json!(true)));
+    assert_eq!(a.register_with(&ALL).await["peers"], json!(["b"]));
+    b.expect("peer_left").await;
+    b.expect("peer_joined").await;
+    b.expect_silence().await;
+}
+
+#[tokio::test]
 async fn what_was_written_and_did_not_arrive_is_written_again() {
     let server = TestServer::start().await;
     let (mut a, token) = join(&server, "a").await;

@@ -275,3 +275,37 @@ async fn after_the_answer_nothing_comes_to_the_revoked_peer() {
         friend = revoke_under_fire(&server, traffic, &mut bad, &name).await;
     }
 }
+
+/// Nodes are woken by changes alone: if each acknowledgement woke all of them, each would renew once more for each of the
+/// others.
+#[tokio::test]
+async fn a_revoke_costs_each_node_two_renewals() {
+    const ROUNDS: i64 = 5;
+    // No renewal comes by itself for as long as this takes.
+    let server = TestServer::start_with(&[("LEASE_TERM", "60s")]).await;
+    for n in 0..ROUNDS {
+        server.key(&format!("p{n}"), "default").await;
+    }
+    let before = renewals_at_rest(&server).await;
+    for n in 0..ROUNDS {
+        assert_eq!(server.revoke(&format!("p{n}")).await["enforced"], true);
+    }
+    let spent = renewals_at_rest(&server).await - before;
+    let nodes = i64::try_from(server.nodes()).unwrap();
+    assert!(
+        (ROUNDS * nodes..=(2 * ROUNDS + 1) * nodes).contains(&spent),
+        "{spent} renewals on {nodes} nodes"
+    );
+}
+
+/// How often all nodes together have renewed, once that does not grow any more.
+async fn renewals_at_rest(server: &TestServer) -> i64 {
+    let (mut before, mut unchanged) = (0, 0);
+    while unchanged < 5 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = server.metric("heliograph_authorization_renewals_total").await;
+        unchanged = if now == before { unchanged + 1 } else { 0 };
+        before = now;
+    }
+    before
+}

@@ -22,6 +22,12 @@ impl RedisPresence {
     pub(super) async fn keep_beating(self: Arc<Self>) {
         let mut changes = self.topology.changes();
         let mut lost = false;
+        let mut layouts = self.topology.layouts();
+        tokio::select! {
+            // Whoever looks for Redis complains if it cannot be found. The sender is in `self`.
+            _found = layouts.wait_for(|layouts| *layouts > 0) => {}
+            () = self.stop.cancelled() => return,
+        }
         loop {
             let beaten = tokio::select! {
                 beaten = self.show_life() => beaten,
