@@ -26,6 +26,7 @@ async function same(path, file) {
 test("each file is at its address, with its type", async () => {
   await same("/", "index.html");
   await same("/console", "console.html");
+  await same("/rooms", "rooms.html");
   await same("/client.js", "client.js");
   await same("/client.d.ts", "client.d.ts");
   for (const file of await readdir(web)) {
@@ -36,7 +37,7 @@ test("each file is at its address, with its type", async () => {
 });
 
 test("the pages are under a policy that allows nothing but their own files, and cannot be framed", async () => {
-  for (const path of ["/", "/console"]) {
+  for (const path of ["/", "/console", "/rooms"]) {
     const response = await fetch(server.url + path);
     const policy = response.headers.get("content-security-policy") ?? "";
     for (const part of ["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]) {
