@@ -44,19 +44,19 @@ pub fn admin_router(admin: &Admin) -> Router {
     api(routes, admin)
 }
 
-/// The pages and what they load; with `/`, and in `dev` the other demonstration.
+/// The pages and what they load; with `/`.
 pub fn pages_router(mode: Mode) -> Router {
-    let router = assets_router()
-        .route("/", get(move |headers: HeaderMap| async move { pages::root_page(mode, &headers) }));
-    match mode {
-        Mode::Dev => router.route("/rooms", get(pages::rooms)),
-        Mode::Serve => router,
-    }
+    assets_router(mode)
+        .route("/", get(move |headers: HeaderMap| async move { pages::root_page(mode, &headers) }))
 }
 
 /// The pages without `/`, for servers where `/` is shared with a socket (see [`crate::root_page`]).
-pub fn assets_router() -> Router {
-    Router::new()
+pub fn assets_router(mode: Mode) -> Router {
+    let demonstration = match mode {
+        Mode::Dev => Router::new().route("/rooms", get(pages::rooms)),
+        Mode::Serve => Router::new(),
+    };
+    demonstration
         .route("/console", get(pages::console))
         .route("/client.js", get(pages::client))
         .route("/client.d.ts", get(pages::client_types))

@@ -26,6 +26,9 @@ pub enum Whereabouts {
 /// How sessions live in rooms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manner {
+    /// What stands before the names of its rooms in those of their spaces: rooms of two dialects are never the same,
+    /// since their members could not read each other.
+    pub rooms: &'static str,
     /// Whether a client may leave, and enter another room or by another name, on the same socket. A session that ends
     /// because a newer one of the same name came then leaves its socket open too: closed, its client would come back
     /// blindly and displace the newer one in turn.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use heliograph_auth::room_key::RoomKey;
 use heliograph_core::authority::Standing;
-use heliograph_core::id::{MeshName, PeerId, RoomName, SpaceName, Version};
+use heliograph_core::id::{InvalidName, MeshName, PeerId, RoomName, SpaceName, Version};
 use heliograph_core::limits;
-use heliograph_core::manners::RoomPolicy;
+use heliograph_core::manners::{Manner, RoomPolicy};
 use heliograph_core::message::{Enter, Peer, Proof, Who};
 
 use crate::directory::Space;
@@ -17,6 +17,8 @@ use crate::gateway::Gateway;
 /// What an upgrade said of where its client may go.
 #[derive(Debug)]
 pub(crate) struct Door {
+    /// How sessions live behind it.
+    pub(crate) manner: &'static Manner,
     /// Whose rooms.
     pub(crate) mesh: MeshName,
     /// The room that the path names.
@@ -47,6 +49,8 @@ pub(crate) struct Entry {
 /// A door that opens, as far as nothing is to be proven.
 pub(crate) struct Opened {
     pub(crate) entry: Entry,
+    /// The room's name as the client knows it.
+    room: RoomName,
     /// What the client has to prove before it enters.
     pub(crate) to_prove: Option<RoomKey>,
 }
@@ -67,7 +71,8 @@ impl Refusal {
 impl Door {
     /// Looks at what a client says of itself.
     pub(crate) fn open(&self, gateway: &Gateway, enter: &Enter<'_>) -> Result<Opened, Refusal> {
-        let space = self.space(gateway, enter)?;
+        let room = self.room(enter)?;
+        let space = self.space(gateway, &room)?;
         let (id, key) = match &enter.who {
             Who::Id(id) => (id.to_string(), None),
             Who::Key(jwk) => {
@@ -88,16 +93,19 @@ impl Door {
             return Err(Refusal::new("too_large", message));
         }
         let has_to = self.policy == RoomPolicy::Paired || enter.proves;
-        Ok(Opened { entry: Entry { peer, profile }, to_prove: key.filter(|_| has_to) })
+        Ok(Opened { entry: Entry { peer, profile }, room, to_prove: key.filter(|_| has_to) })
     }
 
-    fn space(&self, gateway: &Gateway, enter: &Enter<'_>) -> Result<Arc<Space>, Refusal> {
-        let room = match (&enter.room, &self.room) {
-            (Some(named), _) => RoomName::parse(named)
-                .map_err(|error| Refusal::new("bad_room", format!("the room's name {error}")))?,
-            (None, Some(room)) => room.clone(),
-            (None, None) => return Err(Refusal::new("bad_room", "name a room")),
-        };
+    fn room(&self, enter: &Enter<'_>) -> Result<RoomName, Refusal> {
+        match (&enter.room, &self.room) {
+            (Some(named), _) => RoomName::parse(named).map_err(bad_room),
+            (None, Some(room)) => Ok(room.clone()),
+            (None, None) => Err(Refusal::new("bad_room", "name a room")),
+        }
+    }
+
+    fn space(&self, gateway: &Gateway, room: &RoomName) -> Result<Arc<Space>, Refusal> {
+        let room = RoomName::parse(&format!("{}{room}", self.manner.rooms)).map_err(bad_room)?;
         let space = SpaceName::room_of(&self.mesh, &room);
         gateway.directory.room(&space, gateway.config.limits.max_rooms_per_mesh).ok_or_else(|| {
             gateway.metrics.limited("rooms");
@@ -128,6 +136,10 @@ impl Door {
     }
 }
 
+fn bad_room(error: InvalidName) -> Refusal {
+    Refusal::new("bad_room", format!("the room's name {error}"))
+}
+
 /// Whoever says a name in a room that is open to all: the policy gives the right, and nobody can take it.
 fn guest(space: &Space, id: &PeerId) -> Arc<Peer> {
     let peer = space.intern(id);
@@ -138,11 +150,11 @@ fn guest(space: &Space, id: &PeerId) -> Arc<Peer> {
 impl Opened {
     /// Takes the answer to a challenge.
     pub(crate) fn prove(self, proof: &Proof<'_>, nonce: &str) -> Result<Entry, Refusal> {
-        let Self { entry: Entry { peer, .. }, to_prove } = self;
+        let Self { entry: Entry { peer, .. }, room, to_prove } = self;
         let Some(key) = to_prove else {
             return Err(Refusal::new("unexpected", "there was nothing to prove"));
         };
-        if !key.verify(&proof.algorithm, &proof.signature, nonce, peer.space.as_str()) {
+        if !key.verify(&proof.algorithm, &proof.signature, nonce, room.as_str()) {
             return Err(Refusal::new("bad_proof", "the signature is not one of the challenge by this key"));
         }
         Ok(Entry { peer, profile: Some(key.profile(true)) })

@@ -164,8 +164,11 @@ async fn prepare(
         Some(token) => Some(authenticate(gateway, token).await?),
         None => None,
     };
-    let in_rooms = dialect.manners().in_rooms().is_some();
-    let door = if in_rooms { Some(door(gateway, peer.as_ref(), room, request.uri()).await?) } else { None };
+    let manner = dialect.manners().in_rooms();
+    let door = match manner {
+        Some(manner) => Some(door(gateway, manner, peer.as_ref(), room, request.uri()).await?),
+        None => None,
+    };
     let socket = gateway.admission.socket(address, peer.is_some()).map_err(|limit| {
         gateway.metrics.limited(limit);
         Problem::too_many(limit, 1)
@@ -178,7 +181,7 @@ async fn prepare(
     let response = switching_protocols(&key, request.headers());
     let permits = Permits { socket, _connection: connection };
     // In a room it is opening only once the client has said which.
-    let opening = opening.filter(|_| !in_rooms);
+    let opening = opening.filter(|_| manner.is_none());
     let pending = Pending { on_upgrade, dialect, peer, door, permits, opening };
     Ok((pending, response))
 }
@@ -186,6 +189,7 @@ async fn prepare(
 /// Where the client of a dialect of rooms may go, as its request and the policy say.
 async fn door(
     gateway: &Gateway,
+    manner: &'static Manner,
     token: Option<&Arc<Peer>>,
     room: Option<&str>,
     uri: &Uri,
@@ -218,7 +222,7 @@ async fn door(
             }
         }),
     };
-    Ok(Door { mesh, room, policy, holder })
+    Ok(Door { manner, mesh, room, policy, holder })
 }
 
 /// What the query of a client of rooms may name.

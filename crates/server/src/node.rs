@@ -128,7 +128,7 @@ async fn once_leased(gateway: Arc<Gateway>, serve: impl Future<Output = ()>) {
 fn public_app(parts: &Parts, admin_apart: bool) -> Router {
     let app = heliograph_gateway::token::router(Arc::clone(&parts.gateway))
         .merge(heliograph_admin::public_router(&parts.admin))
-        .merge(heliograph_admin::assets_router())
+        .merge(heliograph_admin::assets_router(parts.mode))
         .merge(root(parts));
     let app = if admin_apart { app } else { app.merge(heliograph_admin::admin_router(&parts.admin)) };
     let cors = Cors::new(parts.allowed_origins.clone());
@@ -149,7 +149,7 @@ fn root(parts: &Parts) -> Router {
 }
 
 fn admin_app(parts: &Parts) -> Router {
-    finished(heliograph_admin::admin_router(&parts.admin).merge(heliograph_admin::assets_router()))
+    finished(heliograph_admin::admin_router(&parts.admin).merge(heliograph_admin::assets_router(parts.mode)))
 }
 
 fn ops_app(parts: &Parts) -> Router {

@@ -25,6 +25,7 @@ pub use encode::encode;
 /// How sessions of this dialect live: in one room, by one name, as long as their socket.
 pub const MANNERS: Manners = Manners {
     whereabouts: Whereabouts::Room(Manner {
+        rooms: "rdv:",
         moves: false,
         repeats: false,
         grace: Duration::ZERO,

@@ -30,6 +30,7 @@ pub use encode::encode;
 /// 50 ms after it was lost, and announce themselves again when something of theirs has changed.
 pub const MANNERS: Manners = Manners {
     whereabouts: Whereabouts::Room(Manner {
+        rooms: "rtc:",
         moves: true,
         repeats: true,
         grace: Duration::from_secs(3),
