@@ -13,6 +13,7 @@ mod pairing;
 mod restart;
 mod resume;
 mod revoke;
+mod rooms;
 mod sessions;
 mod tokens;
 

@@ -1,0 +1,254 @@
+//! Rooms: who may enter, who hears what, and what comes of those who do not behave.
+
+use std::time::Duration;
+
+use heliograph_testkit::jwt::{SECRET, hand_signed};
+use heliograph_testkit::{Access, Dial, MeshClient, TestServer, eventually};
+use serde_json::{Value, json};
+
+/// Keys (the first that of RFC 8037 A.2), with the names that the rendezvous protocol gives their holders.
+const ED25519: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+const ED25519_ID: &str = "20aab9665358bc73da7fc6ab0c064cc7487d8cc311c4596851adcce62db1f1e1";
+const P256: &str = r#"{"kty":"EC","crv":"P-256","x":"8RVgNTHp7IOnkDvgrrKG2rrICzS10cLi5Qi7dfAVv6I","y":"3RXqVMmivtR5Oz4P3L0mr8BDpck13HKOPytQ0XZ3Axs"}"#;
+const P256_ID: &str = "90050386f540c77be3e671cc7519ac20bb5d926bf625707afa9fe7be34c8345e";
+
+async fn started(rooms: &str) -> TestServer {
+    TestServer::start_with(&[("ROOMS", rooms), ("SIGNING_SECRET", SECRET)]).await
+}
+
+/// A socket of an rtc-signaller client.
+async fn signaller(access: &Access, id: &str) -> MeshClient {
+    Dial::to(access.address()).path("/primus").open(id).await.unwrap()
+}
+
+/// What an rtc-signaller client says to enter a room.
+fn announce(id: &str, room: &str) -> String {
+    format!(r#"/announce|{id}|{{"id":"{id}","room":"{room}","agent":"signaller@6.3.0"}}"#)
+}
+
+/// An rtc-signaller client in a room with so many members, itself among them.
+async fn announced(access: &Access, id: &str, room: &str, members: usize) -> MeshClient {
+    let mut client = signaller(access, id).await;
+    client.send_text(&announce(id, room)).await;
+    assert_eq!(client.next_text().await, format!(r#"/roominfo|{{"memberCount":{members}}}"#), "{id}");
+    client
+}
+
+fn left(id: &str) -> String {
+    format!(r#"/leave|{id}|{{"id":"{id}"}}"#)
+}
+
+/// A socket of a rendezvous client.
+async fn rendezvous(access: &Access, room: &str, query: &str) -> Result<MeshClient, u16> {
+    Dial::to(access.address()).path(&format!("/room/{room}/websocket{query}")).open(room).await
+}
+
+fn register(key: &str) -> String {
+    format!(r#"{{"type":"register","publicKey":{key}}}"#)
+}
+
+async fn next(client: &mut MeshClient) -> Value {
+    client.next().await.unwrap()
+}
+
+#[tokio::test]
+async fn members_of_a_room_hear_one_another_and_nobody_else() {
+    let server = started("open").await;
+    let mut a = announced(&server, "a", "hall", 1).await;
+    let mut b = announced(&server, "b", "hall", 2).await;
+    assert_eq!(a.next_text().await, announce("b", "hall"), "as it was sent");
+    let mut elsewhere = announced(&server, "a", "attic", 1).await;
+    b.send_text("/hello|b|there|1|{\"x\":1}").await;
+    b.send_text("/to|a|/sdp|b|{\"type\":\"offer\"}").await;
+    b.send_text("/to|nobody|/sdp|b|1").await;
+    b.send_text("/hello|a|in the name of another").await;
+    b.send_text("/bye|b").await;
+    let heard = [a.next_text().await, a.next_text().await, a.next_text().await];
+    assert_eq!(heard, ["/hello|b|there|1|{\"x\":1}", "/to|a|/sdp|b|{\"type\":\"offer\"}", "/bye|b"]);
+    b.send_text("/leave|b|{\"id\":\"b\"}").await;
+    assert_eq!(a.next_text().await, left("b"));
+    // It left on its socket and may come again.
+    b.send_text(&announce("b", "attic")).await;
+    assert_eq!(b.next_text().await, r#"/roominfo|{"memberCount":2}"#);
+    assert_eq!(elsewhere.next_text().await, announce("b", "attic"));
+    let spoofed = r#"heliograph_messages_total{dialect="rtc",kind="broadcast",outcome="spoofed"}"#;
+    assert_eq!(server.metric(spoofed).await, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_moves_is_told_of_in_both_rooms_and_one_that_repeats_is_shown_again() {
+    let server = started("open").await;
+    let mut in_hall = announced(&server, "h", "hall", 1).await;
+    let mut in_attic = announced(&server, "t", "attic", 1).await;
+    let mut mover = announced(&server, "m", "hall", 2).await;
+    assert_eq!(in_hall.next_text().await, announce("m", "hall"));
+    mover.send_text(&announce("m", "hall")).await;
+    assert_eq!(mover.next_text().await, r#"/roominfo|{"memberCount":2}"#);
+    assert_eq!(in_hall.next_text().await, announce("m", "hall"), "again");
+    mover.send_text(&announce("m", "attic")).await;
+    assert_eq!(mover.next_text().await, r#"/roominfo|{"memberCount":2}"#);
+    assert_eq!(in_hall.next_text().await, left("m"));
+    assert_eq!(in_attic.next_text().await, announce("m", "attic"));
+}
+
+#[tokio::test]
+async fn who_vanishes_and_is_back_in_time_was_never_away_and_who_is_not_has_left_once() {
+    let server = started("open").await;
+    let mut witness = announced(&server, "w", "hall", 1).await;
+    for _ in 0..2 {
+        drop(announced(&server, "v", "hall", 2).await);
+    }
+    let mut back = announced(&server, "v", "hall", 2).await;
+    back.send_text("/here|v").await;
+    assert_eq!(witness.next_text().await, announce("v", "hall"));
+    assert_eq!(witness.next_text().await, "/here|v", "and nothing between");
+    drop(back);
+    assert_eq!(witness.next_text().await, left("v"));
+    let mut newcomer = announced(&server, "n", "hall", 2).await;
+    newcomer.send_text("/here|n").await;
+    assert_eq!(witness.next_text().await, announce("n", "hall"), "left once");
+}
+
+#[tokio::test]
+async fn of_two_sockets_of_one_name_the_newer_is_the_member_and_the_older_stays_open() {
+    let server = started("open").await;
+    let mut witness = announced(&server, "w", "hall", 1).await;
+    let mut older = announced(&server, "x", "hall", 2).await;
+    assert_eq!(witness.next_text().await, announce("x", "hall"));
+    let mut newer = announced(&server, "x", "hall", 2).await;
+    older.send_text("/from|x|the older").await;
+    newer.send_text("/from|x|the newer").await;
+    assert_eq!(witness.next_text().await, "/from|x|the newer");
+    witness.send_text("/to|x|/hi|w").await;
+    assert_eq!(newer.next_text().await, "/to|x|/hi|w");
+    older.send_text(&announce("y", "hall")).await;
+    assert_eq!(older.next_text().await, r#"/roominfo|{"memberCount":3}"#, "under another name");
+}
+
+#[tokio::test]
+async fn keys_are_introduced_each_once_and_signal() {
+    let server = started("open").await;
+    let mut a = rendezvous(&server, "lobby", "").await.unwrap();
+    a.send_text(r#"{"type":"offer","to":"x","sdp":"v=0"}"#).await;
+    assert_eq!(next(&mut a).await["type"], "error", "not registered");
+    a.send_text(&register(ED25519)).await;
+    assert_eq!(next(&mut a).await, json!({"type": "welcome", "peerId": ED25519_ID, "peers": []}));
+    let mut b = rendezvous(&server, "lobby", "").await.unwrap();
+    b.send_text(&register(P256)).await;
+    let (ed, ec): (Value, Value) =
+        (serde_json::from_str(ED25519).unwrap(), serde_json::from_str(P256).unwrap());
+    let peers = json!([{"id": ED25519_ID, "publicKey": ed}]);
+    assert_eq!(next(&mut b).await, json!({"type": "welcome", "peerId": P256_ID, "peers": peers}));
+    assert_eq!(next(&mut a).await, json!({"type": "peer-joined", "peerId": P256_ID, "publicKey": ec}));
+    b.send_text(&format!(r#"{{"type":"offer","to":"{ED25519_ID}","sdp":"v=0","extra":[1]}}"#)).await;
+    assert_eq!(next(&mut a).await, json!({"type": "offer", "from": P256_ID, "sdp": "v=0", "extra": [1]}));
+    // The same again is answered again, and told to nobody; another identity on the same socket is refused.
+    b.send_text(&register(P256)).await;
+    assert_eq!(next(&mut b).await["type"], "welcome");
+    b.send_text(&register(ED25519)).await;
+    assert_eq!(next(&mut b).await["type"], "error");
+    for target in [P256_ID, "nobody"] {
+        b.send_text(&format!(r#"{{"type":"answer","to":"{target}","sdp":"v=0"}}"#)).await;
+        assert_eq!(next(&mut b).await["type"], "error", "{target}");
+    }
+    // A second socket of the same key takes over without anybody hearing of it.
+    let mut again = rendezvous(&server, "lobby", "").await.unwrap();
+    again.send_text(&register(P256)).await;
+    assert_eq!(next(&mut again).await["type"], "welcome");
+    assert_eq!(b.closed().await, Some(4409));
+    again.close().await;
+    assert_eq!(next(&mut a).await, json!({"type": "peer-left", "peerId": P256_ID}));
+}
+
+#[tokio::test]
+async fn names_of_rooms_are_checked() {
+    let server = started("open").await;
+    let long = "x".repeat(129);
+    for bad in [long.as_str(), "a%00b", "a%22b", "%ff"] {
+        assert_eq!(rendezvous(&server, bad, "").await.err(), Some(400), "{bad}");
+    }
+    let mut client = rendezvous(&server, "Wohnzimmer%20S%C3%BCd", "").await.unwrap();
+    client.send_text(&register(P256)).await;
+    assert_eq!(next(&mut client).await["type"], "welcome");
+    let mut other = signaller(&server, "a").await;
+    other.send_text(&announce("a", &long)).await;
+    other.send_text(&announce("a", "good")).await;
+    assert_eq!(other.next_text().await, r#"/roominfo|{"memberCount":1}"#, "silence, then the good one");
+}
+
+#[tokio::test]
+async fn without_rooms_there_are_none() {
+    let server = started("off").await;
+    assert_eq!(rendezvous(&server, "lobby", "").await.err(), Some(404));
+    for path in ["/", "/primus", "/signaller/", "/signaller/primus"] {
+        assert_eq!(Dial::to(server.address()).path(path).open("a").await.err(), Some(404), "{path}");
+    }
+    let page = server.api().get("/").await;
+    assert_eq!(page.status, 200, "without an upgrade it is a page");
+}
+
+#[tokio::test]
+async fn a_room_and_a_node_have_bounds() {
+    let settings = [("ROOMS", "open"), ("MAX_ROOM_MEMBERS", "2"), ("MAX_ROOMS_PER_MESH", "1")];
+    let server = TestServer::start_with(&settings).await;
+    let mut first = announced(&server, "a", "small", 1).await;
+    let mut second = announced(&server, "b", "small", 2).await;
+    assert_eq!(first.next_text().await, announce("b", "small"));
+    let mut third = signaller(&server, "c").await;
+    third.send_text(&announce("c", "small")).await;
+    third.send_text(&announce("c", "other")).await;
+    let limited = async |limit: &str| {
+        server.metric(&format!("heliograph_rate_limited_total{{limit=\"{limit}\"}}")).await
+    };
+    eventually("both are refused", async || {
+        let both = (limited("room_members").await, limited("rooms").await);
+        (both == (1, 1)).then_some(())
+    })
+    .await;
+    second.send_text(r#"/leave|b|{"id":"b"}"#).await;
+    assert_eq!(first.next_text().await, left("b"));
+    third.send_text(&announce("c", "small")).await;
+    assert_eq!(third.next_text().await, r#"/roominfo|{"memberCount":2}"#);
+}
+
+#[tokio::test]
+async fn in_a_room_of_paired_peers_a_token_gives_the_right_and_a_revocation_takes_it() {
+    let server = started("paired").await;
+    assert_eq!(Dial::to(server.address()).path("/primus").open("a").await.err(), Some(401));
+    let (a, b) = (server.pair_and_approve("a").await.0, server.pair_and_approve("b").await.0);
+    let enter = async |peer: &str, id: &str| {
+        let path = format!("/primus?token={}", hand_signed(peer));
+        let opened = Dial::to(server.address()).path(&path).open(id).await;
+        let mut client = opened.unwrap_or_else(|status| panic!("{peer}: {status}"));
+        client.send_text(&announce(id, "hall")).await;
+        client
+    };
+    let mut first = enter(&a.peer, &a.peer).await;
+    assert_eq!(first.next_text().await, r#"/roominfo|{"memberCount":1}"#);
+    let mut liar = enter(&b.peer, &a.peer).await;
+    let mut second = enter(&b.peer, &b.peer).await;
+    assert_eq!(second.next_text().await, r#"/roominfo|{"memberCount":2}"#);
+    assert_eq!(first.next_text().await, announce(&b.peer, "hall"));
+    assert!(liar.anything_within(Duration::from_millis(200)).await.is_none(), "no room for it, nor a word");
+    second.send_text(&format!("/hi|{}", b.peer)).await;
+    assert_eq!(first.next_text().await, format!("/hi|{}", b.peer));
+    server.revoke(&b.id).await;
+    second.send_text(&format!("/hi|{}|again", b.peer)).await;
+    first.send_text(&format!("/to|{}|/hi|{}", b.peer, a.peer)).await;
+    assert_eq!(first.next_text().await, left(&b.peer), "and nothing of what came after");
+    assert!(second.anything_within(Duration::from_millis(200)).await.is_none());
+    let path = format!("/primus?token={}", hand_signed(&b.peer));
+    assert_eq!(Dial::to(server.address()).path(&path).open("b").await.err(), Some(403));
+}
+
+/// Frames of one dialect mean nothing in another.
+#[tokio::test]
+async fn rooms_of_two_dialects_are_never_the_same() {
+    let server = started("open").await;
+    let mut a = announced(&server, "a", "hall", 1).await;
+    let mut b = rendezvous(&server, "hall", "").await.unwrap();
+    b.send_text(&register(P256)).await;
+    assert_eq!(next(&mut b).await["peers"], json!([]));
+    a.send_text(&announce("a", "hall")).await;
+    assert_eq!(a.next_text().await, r#"/roominfo|{"memberCount":1}"#, "and nothing before");
+}
