@@ -291,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Effect::Enter(enter) => {
                 self.count(kind, outcome);
-                self.on_enter(enter, now)
+                self.on_enter(&enter, now)
             }
             effect => {
                 self.count(kind, outcome);
@@ -341,10 +341,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// The client says again who and where it is: what it said already is answered again, anything else ends the session
     /// where the dialect lets its clients move.
-    fn on_enter(&mut self, enter: Enter<'_>, now: Instant) -> Result<Answer, End> {
+    fn on_enter(&mut self, enter: &Enter<'_>, now: Instant) -> Result<Answer, End> {
         let Some(room) = &self.room else { return Ok(Answer::default()) };
         let manner = room.manner;
-        let (entry, is_free) = match room.door.open(&self.gateway, &enter) {
+        let (entry, is_free) = match room.door.open(&self.gateway, enter) {
             Ok(opened) => (opened.entry, opened.to_prove.is_none()),
             Err(refusal) => return self.refuse(refusal),
         };

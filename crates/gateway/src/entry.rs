@@ -98,14 +98,15 @@ impl Door {
 
     fn room(&self, enter: &Enter<'_>) -> Result<RoomName, Refusal> {
         match (&enter.room, &self.room) {
-            (Some(named), _) => RoomName::parse(named).map_err(bad_room),
+            (Some(named), _) => RoomName::parse(named).map_err(|error| bad_room(&error)),
             (None, Some(room)) => Ok(room.clone()),
             (None, None) => Err(Refusal::new("bad_room", "name a room")),
         }
     }
 
     fn space(&self, gateway: &Gateway, room: &RoomName) -> Result<Arc<Space>, Refusal> {
-        let room = RoomName::parse(&format!("{}{room}", self.manner.rooms)).map_err(bad_room)?;
+        let room =
+            RoomName::parse(&format!("{}{room}", self.manner.rooms)).map_err(|error| bad_room(&error))?;
         let space = SpaceName::room_of(&self.mesh, &room);
         gateway.directory.room(&space, gateway.config.limits.max_rooms_per_mesh).ok_or_else(|| {
             gateway.metrics.limited("rooms");
@@ -136,7 +137,7 @@ impl Door {
     }
 }
 
-fn bad_room(error: InvalidName) -> Refusal {
+fn bad_room(error: &InvalidName) -> Refusal {
     Refusal::new("bad_room", format!("the room's name {error}"))
 }
 

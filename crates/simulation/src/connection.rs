@@ -111,9 +111,14 @@ impl Node {
                 }
             }
             Effect::Close(code) => self.end(no, End::Close(code), VecDeque::new(), net),
-            // The mesh's clients enter no rooms.
-            Effect::Broadcast(_) | Effect::Enter(_) | Effect::Leave => {}
-            Effect::None | Effect::Unplace | Effect::Return(_) | Effect::Health => {}
+            // The clients here enter no rooms.
+            Effect::Broadcast(_)
+            | Effect::Enter(_)
+            | Effect::Leave
+            | Effect::None
+            | Effect::Unplace
+            | Effect::Return(_)
+            | Effect::Health => {}
         }
     }
 

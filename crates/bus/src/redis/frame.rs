@@ -45,6 +45,10 @@ const BROADCAST: u8 = 9;
 pub(crate) struct TooLarge;
 
 /// What a frame is to the node that received it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is looked at once, where it is made; a box would cost each message one"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decoded {
     Parcel(Parcel),
