@@ -10,6 +10,7 @@
 
 mod chart;
 mod command;
+mod node;
 mod tools;
 
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         "bench" => bench(rest),
         "cluster" => cluster(rest),
         "docs" => docs(),
-        "screenshots" => browser_tests(&[("HELIOGRAPH_SCREENSHOTS", "docs/images")]),
+        "screenshots" => node::screenshots(),
         _ => usage(),
     };
     match result {
@@ -47,13 +48,14 @@ fn usage() -> Result<()> {
 type Step = (&'static str, fn() -> Result<()>);
 
 /// In the order of how soon they tell.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", || Run::cargo(&["fmt", "--all", "--check"]).go()),
     ("tools", tools::prepare),
     ("chart", chart::test),
     ("lints", lints),
     ("tests", tests),
-    ("browser", || browser_tests(&[])),
+    ("originals", node::originals),
+    ("browser", node::browser),
     ("dependencies", dependencies),
 ];
 
@@ -83,23 +85,6 @@ fn tests() -> Result<()> {
     // The binary first: tests of processes start it.
     Run::cargo(&["build", "--package", "heliograph"]).go()?;
     Run::cargo(&["test", "--workspace"]).env("HELIOGRAPH_BIN", root().join("target/debug/heliograph")).go()
-}
-
-/// Real pages in a real browser, against a real process.
-fn browser_tests(environment: &[(&str, &str)]) -> Result<()> {
-    let chromium = tools::chromium()?;
-    tools::node()?;
-    Run::cargo(&["build", "--package", "heliograph"]).go()?;
-    let folder = root().join("tests/browser");
-    Run::new("npm", &["ci", "--no-audit", "--no-fund", "--silent"]).at(&folder).go()?;
-    let mut run = Run::new("npm", &["test", "--silent"])
-        .at(&folder)
-        .env("HELIOGRAPH_BIN", root().join("target/debug/heliograph"))
-        .env("CHROMIUM", &chromium);
-    for (name, value) in environment {
-        run = run.env(name, root().join(value));
-    }
-    run.go()
 }
 
 /// Licences, sources and duplicates; advisories where their database can be reached.
