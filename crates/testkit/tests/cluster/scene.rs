@@ -73,10 +73,20 @@ impl Scene {
     pub(crate) async fn start(plan: Plan) -> Self {
         let alone = alone().await;
         let cluster = plan.start().await;
+        let nodes = addresses(cluster.nodes());
+        Self::at(&nodes, cluster, alone).await
+    }
+
+    /// Starts the clients at addresses that lead to a cluster, such as that of a load balancer; they stand and send.
+    pub(crate) async fn at(
+        addresses: &[SocketAddr],
+        cluster: Cluster,
+        alone: MutexGuard<'static, ()>,
+    ) -> Self {
         let peers: Vec<_> =
             (0..CLIENTS).map(|number| Credential { peer: name(number), token: token(number) }).collect();
         let options = Options { answer_within: ANSWER_WITHIN, ..Options::default() };
-        let swarm = Swarm::start(&addresses(cluster.nodes()), &peers, options).await;
+        let swarm = Swarm::start(addresses, &peers, options).await;
         swarm.start_traffic();
         let scene = Self { cluster, swarm, _alone: alone };
         flows(scene.cluster.nodes()).await;
