@@ -8,9 +8,9 @@ use heliograph_core::id::{GatewayId, MeshName, PeerId, Version};
 use heliograph_core::pairing::{PairingState, Transition};
 use heliograph_store::memory::MemoryStore;
 use heliograph_store::{
-    ApiKey, ApiKeys, AuditLog, By, Hint, Invite, LeaseRow, Leases, LogEntry, NewInvite, NewKey, Page,
-    Pairing, Pairings, PeerRecord, Redemption, Renewal, Result, Rows, SecretHash, Settings, StoreError,
-    UnixMillis,
+    ApiKey, ApiKeys, AuditLog, By, Group, GroupStep, Hint, Invite, LeaseRow, Leases, LogEntry, NewInvite,
+    NewKey, Page, Pairing, Pairings, PeerRecord, Redemption, Renewal, Result, Rows, SecretHash, Settings,
+    StoreError, UnixMillis,
 };
 use tokio::sync::watch;
 
@@ -79,6 +79,7 @@ gated!(Pairings {
     peer(mesh: &MeshName, peer: &PeerId) -> PeerRecord;
     peers(mesh: Option<&MeshName>, page: Page) -> Rows<PeerRecord>;
     revoke_peer(mesh: &MeshName, peer: &PeerId, by: By<'_>) -> Version;
+    revoke_group(group: Group<'_>, by: By<'_>) -> GroupStep;
 });
 
 gated!(ApiKeys {
