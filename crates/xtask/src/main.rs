@@ -11,6 +11,7 @@
 mod chart;
 mod command;
 mod tools;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -47,10 +48,11 @@ fn usage() -> Result<()> {
 type Step = (&'static str, fn() -> Result<()>);
 
 /// In the order of how soon they tell.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", || Run::cargo(&["fmt", "--all", "--check"]).go()),
     ("tools", tools::prepare),
     ("chart", chart::test),
+    ("watch", watch::rules),
     ("lints", lints),
     ("tests", tests),
     ("browser", || browser_tests(&[])),
@@ -150,5 +152,5 @@ fn docs() -> Result<()> {
     println!("docs/configuration.md is up to date.");
     chart::renew()?;
     println!("What the chart has of others is up to date.");
-    Ok(())
+    watch::docs()
 }
