@@ -8,4 +8,5 @@ mod metrics;
 mod prometheus;
 mod promql;
 mod reference;
+mod rules;
 mod traces;
