@@ -16,6 +16,7 @@ mod network;
 mod nodes;
 mod postgres;
 mod redis;
+mod revocation;
 mod scene;
 mod sessions;
 mod storm;
