@@ -10,6 +10,7 @@
 
 mod chart;
 mod command;
+mod load;
 mod tools;
 mod watch;
 
@@ -48,7 +49,7 @@ fn usage() -> Result<()> {
 type Step = (&'static str, fn() -> Result<()>);
 
 /// In the order of how soon they tell.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("format", || Run::cargo(&["fmt", "--all", "--check"]).go()),
     ("tools", tools::prepare),
     ("chart", chart::test),
@@ -56,6 +57,7 @@ const STEPS: [Step; 8] = [
     ("lints", lints),
     ("tests", tests),
     ("browser", || browser_tests(&[])),
+    ("load", load::test),
     ("dependencies", dependencies),
 ];
 

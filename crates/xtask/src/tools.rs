@@ -19,6 +19,7 @@ pub(crate) fn prepare() -> Result<()> {
     node()?;
     servers()?;
     haproxy()?;
+    coturn()?;
     nginx()?;
     prometheus()?;
     cargo_deny()?;
@@ -80,6 +81,11 @@ pub(crate) fn prometheus() -> Result<()> {
 /// The other load balancer that the tests put in front of a cluster.
 fn nginx() -> Result<PathBuf> {
     find_or_install(&["nginx"], &["nginx-light"], "install nginx")
+}
+
+/// The TURN server that takes what the service vends, and its test client.
+fn coturn() -> Result<PathBuf> {
+    find_or_install(&["turnserver"], &["coturn"], "install coturn")
 }
 
 /// The browser.
