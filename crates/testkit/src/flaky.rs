@@ -20,16 +20,28 @@ pub struct FlakyStore {
     inner: MemoryStore,
     on: AtomicBool,
     held: watch::Sender<bool>,
+    /// What those wait for whose hints get lost.
+    silence: Option<watch::Sender<u64>>,
 }
 
 impl FlakyStore {
     /// A store that works.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::with(None))
+    }
+
+    /// A store that works and whose hints all get lost.
+    pub fn without_hints() -> Arc<Self> {
+        Arc::new(Self::with(Some(watch::Sender::new(0))))
+    }
+
+    fn with(silence: Option<watch::Sender<u64>>) -> Self {
+        Self {
             inner: MemoryStore::new(),
             on: AtomicBool::new(true),
             held: watch::Sender::new(false),
-        })
+            silence,
+        }
     }
 
     /// Turns it on or off.
@@ -107,7 +119,7 @@ gated!(Leases {
     remove_lease(gateway: &GatewayId, beat: Option<u64>) -> bool;
 }
     fn hints(&self, of: Hint) -> watch::Receiver<u64> {
-        self.inner.hints(of)
+        self.silence.as_ref().map_or_else(|| self.inner.hints(of), watch::Sender::subscribe)
     }
 
     fn hint(&self) {
