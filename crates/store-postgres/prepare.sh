@@ -21,7 +21,9 @@ trap cleanup EXIT
 "${as_server[@]}" "$programs/pg_ctl" -D "$place/data" -l "$place/log" -w start >/dev/null \
     -o "-c listen_addresses='' -c unix_socket_directories=$place -c fsync=off"
 for migration in "$crate"/../../migrations/postgres/*.sql; do
-    psql -h "$place" -U postgres --quiet --set ON_ERROR_STOP=1 --single-transaction -f "$migration"
+    whole=--single-transaction
+    if head -n 1 "$migration" | grep -qx -- '-- no-transaction'; then whole=; fi
+    psql -h "$place" -U postgres --quiet --set ON_ERROR_STOP=1 $whole -f "$migration"
 done
 
 mkdir "$place/described"

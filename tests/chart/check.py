@@ -15,6 +15,7 @@ import yaml
 
 import rules
 import settings
+from api import cluster_with
 from render import CHART, ROOT, key_of, lint, render_new, render_old, values_files
 
 # The oldest that Chart.yaml allows, and the newest with schemas.
@@ -214,6 +215,20 @@ def test_generated_secrets_fit_together():
     assert len(data["signing-secret"]) >= 32
     again = rules.Release(render_new(TRY), TRY).of("Secret")[0]["data"]
     assert not {v for v in again.values()} & {v for v in secret["data"].values()}, "not random"
+
+
+def test_generated_secrets_survive_upgrades():
+    first = rules.Release(render_new(TRY), TRY).of("Secret")
+    with cluster_with(first) as (helm, asked):
+        upgraded = rules.Release(render_new(TRY, helm), TRY).of("Secret")
+    assert any(path.endswith("/secrets/try-heliograph") for path in asked), asked
+    assert [secret["data"] for secret in upgraded] == [secret["data"] for secret in first]
+    # What the values say goes before what is there.
+    chosen = merged(TRY, {"auth": {"signingSecret": "chosen" * 6}})
+    with cluster_with(first) as (helm, _):
+        (changed,) = rules.Release(render_new(chosen, helm), chosen).of("Secret")
+    assert base64.b64decode(changed["data"]["signing-secret"]) == b"chosen" * 6
+    assert changed["data"]["database-url"] == first[0]["data"]["database-url"]
 
 
 def test_the_readme_names_every_value():

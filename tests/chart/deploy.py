@@ -103,6 +103,8 @@ def test_who_asks_the_gateways_knows_them():
     whole, names = compose(), set(gateways())
     balancer = (ROOT / "deploy/haproxy/haproxy.cfg").read_text()
     assert set(re.findall(r"^\s+server \S+ (gateway-\d):8080$", balancer, re.MULTILINE)) == names
+    other = (ROOT / "deploy/nginx/nginx.conf").read_text()
+    assert set(re.findall(r"^\s+server (gateway-\d):8080 ", other, re.MULTILINE)) == names
     (job,) = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
     assert {target for config in job["static_configs"] for target in config["targets"]} == {f"{n}:9464" for n in names}
     source = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/heliograph.yml").read_text())

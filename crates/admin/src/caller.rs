@@ -6,7 +6,7 @@
 use axum::extract::FromRequestParts;
 use heliograph_auth::secret::Purpose;
 use heliograph_bus::budget::Limit;
-use heliograph_core::id::MeshName;
+use heliograph_core::id::{MeshName, PeerId};
 use heliograph_core::limits::MAX_CREDENTIAL_BYTES;
 use heliograph_http::{Problem, credential};
 use heliograph_store::{ApiKey, StoreError};
@@ -117,6 +117,12 @@ impl Administrator {
     /// Whether the caller runs the installation.
     pub(crate) fn is_operator(&self) -> bool {
         self.0.is_operator()
+    }
+
+    /// The peer that the caller's key stands for, if it is of this mesh.
+    pub(crate) fn peer_in(&self, mesh: &MeshName) -> Option<&PeerId> {
+        let Self(Caller(key)) = self;
+        (key.mesh == *mesh).then_some(&key.peer)
     }
 
     /// 403 unless the caller runs the installation.

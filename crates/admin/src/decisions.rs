@@ -17,6 +17,7 @@ use crate::devices::hand_out;
 use crate::failure::{list_problem, problem_or};
 use crate::lists::{Id, ListQuery, Params, seconds};
 use crate::metrics::Step;
+use crate::revocation::{RevokeQuery, Until, spread};
 
 /// The words of the original.
 const NOT_PENDING: &str = "not found or not pending";
@@ -99,14 +100,19 @@ pub(crate) async fn approve(
     State(app): State<Shared>,
     admin: Administrator,
     Id(id): Id,
+    Params(query): Params<RevokeQuery>,
     JsonBody(approval): JsonBody<Approval>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     // Asked before the change: a device that waits now is about to be woken by it.
     let device_waits = app.waiting.has(&id);
     let pairing = transition(&app, &admin, &id, Transition::Approve).await?;
     app.metrics.stepped(Step::Approve);
-    let mut answer =
-        json!({ "id": pairing.id, "status": pairing.state.as_str(), "peer_id": pairing.peer.as_str() });
+    let mut answer = json!({
+        "id": pairing.id,
+        "status": pairing.state.as_str(),
+        "peer_id": pairing.peer.as_str(),
+        "version": pairing.version.0,
+    });
     if approval.deliver != Some(Deliver::Device) && !device_waits {
         // The approval stands whatever happens here; the device can still fetch its token.
         match hand_out(&app, &pairing).await {
@@ -115,7 +121,11 @@ pub(crate) async fn approve(
             Err(error) => tracing::warn!(%error, "no device token for an approved pairing"),
         }
     }
-    Ok(Json(answer))
+    let patience = query.patience_or(Until::None);
+    if patience.is_zero() {
+        return Ok(Json(answer).into_response());
+    }
+    Ok(spread(&app, answer, pairing.version, patience).await)
 }
 
 /// `POST /api/pairing/{id}/reject`

@@ -70,9 +70,17 @@ struct Sighting {
 }
 
 struct Wait {
+    change: Change,
     started: Instant,
     took: Option<Duration>,
     leases: BTreeMap<GatewayId, Progress>,
+}
+
+/// Whether a right goes or comes: only what is revoked is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Loss,
+    Gain,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,15 +103,24 @@ impl Enforcement {
         }
     }
 
-    /// Waits until the change `version` holds everywhere, for `limit` at most. The change is committed, so errors
-    /// of the store only make the wait longer.
+    /// Waits until a right that was taken away with the change `version` is gone everywhere, for `limit` at most. The
+    /// change is committed, so errors of the store only make the wait longer.
     pub(crate) async fn wait(&self, version: Version, limit: Duration) -> Report {
+        self.wait_for(version, Change::Loss, limit).await
+    }
+
+    /// [`Self::wait`] for a right that was given.
+    pub(crate) async fn follow(&self, version: Version, limit: Duration) -> Report {
+        self.wait_for(version, Change::Gain, limit).await
+    }
+
+    async fn wait_for(&self, version: Version, change: Change, limit: Duration) -> Report {
         let started = Instant::now();
         let deadline = started + limit;
         let mut hints = self.store.hints(Hint::Lease);
         loop {
             hints.borrow_and_update();
-            let report = self.look(version, started).await;
+            let report = self.look(version, change, started).await;
             if report.enforced || Instant::now() >= deadline {
                 return report;
             }
@@ -121,7 +138,7 @@ impl Enforcement {
             let now = Instant::now();
             return match self.observe().await {
                 Ok(observation) => {
-                    let mut wait = Wait::for_all(&observation, now);
+                    let mut wait = Wait::for_all(&observation, Change::Loss, now);
                     wait.note(version, &observation);
                     wait.report(version)
                 }
@@ -137,9 +154,9 @@ impl Enforcement {
         sightings.get(gateway).is_some_and(|sighting| sighting.since.elapsed() >= self.term)
     }
 
-    async fn look(&self, version: Version, started: Instant) -> Report {
+    async fn look(&self, version: Version, change: Change, started: Instant) -> Report {
         match self.observe().await {
-            Ok(observation) => self.note(version, started, &observation),
+            Ok(observation) => self.note(version, change, started, &observation),
             Err(error) => {
                 tracing::warn!(%error, "the leases cannot be read; a change waits");
                 self.last_known(version, started)
@@ -184,9 +201,9 @@ impl Enforcement {
         rows.iter().map(&mut sight).collect()
     }
 
-    fn note(&self, version: Version, started: Instant, observation: &Observation) -> Report {
+    fn note(&self, version: Version, change: Change, started: Instant, observation: &Observation) -> Report {
         let mut waits = lock(&self.waits);
-        let wait = waits.entry(version).or_insert_with(|| Wait::for_all(observation, started));
+        let wait = waits.entry(version).or_insert_with(|| Wait::for_all(observation, change, started));
         self.carry_on(version, wait, observation);
         let report = wait.report(version);
         while waits.len() > MAX_WAITS {
@@ -205,7 +222,7 @@ impl Enforcement {
     fn carry_on(&self, version: Version, wait: &mut Wait, observation: &Observation) {
         let before = wait.took;
         wait.note(version, observation);
-        if let (None, Some(took)) = (before, wait.took) {
+        if let (None, Some(took), Change::Loss) = (before, wait.took, wait.change) {
             self.took.observe(took.as_secs_f64());
         }
     }
@@ -218,10 +235,10 @@ impl Enforcement {
 }
 
 impl Wait {
-    fn for_all(observation: &Observation, started: Instant) -> Self {
+    fn for_all(observation: &Observation, change: Change, started: Instant) -> Self {
         let leases =
             observation.leases.iter().map(|lease| (lease.gateway.clone(), Progress::Waiting)).collect();
-        Self { started, took: None, leases }
+        Self { change, started, took: None, leases }
     }
 
     fn note(&mut self, version: Version, observation: &Observation) {

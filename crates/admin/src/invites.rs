@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use heliograph_http::Problem;
 use heliograph_store::{Invite, StoreError, UnixMillis};
 use serde_json::{Value, json};
@@ -9,7 +10,9 @@ use serde_json::{Value, json};
 use crate::app::{App, Shared};
 use crate::caller::Administrator;
 use crate::failure::{list_problem, problem, problem_or};
+use crate::groups::{Enrolled, EnrolledQuery, revoke_enrolled};
 use crate::lists::{Id, ListQuery, Params, seconds};
+use crate::revocation::{RevokeQuery, held_at_once};
 
 /// `GET /api/invites`
 pub(crate) async fn list(
@@ -30,14 +33,19 @@ pub(crate) async fn revoke(
     State(app): State<Shared>,
     admin: Administrator,
     Id(id): Id,
-) -> Result<Json<Value>, Problem> {
+    Params(EnrolledQuery { enrolled }): Params<EnrolledQuery>,
+    Params(query): Params<RevokeQuery>,
+) -> Result<Response, Problem> {
+    if enrolled == Enrolled::Revoke {
+        return revoke_enrolled(&app, &admin, &id, &query).await;
+    }
     if !admin.is_operator() {
         ensure_in_mesh(&app, &admin, &id).await?;
     }
     let by = app.by(admin.actor());
     let version = app.store.revoke_invite(&id, by).await.map_err(problem_or("no open invite has this id"))?;
     tracing::Span::current().record("version", version.0);
-    Ok(Json(json!({ "status": "ok", "id": id, "version": version.0 })))
+    Ok(held_at_once(json!({ "status": "ok", "id": id }), version))
 }
 
 /// An invite is only found by its mesh's list. That is bounded: by the open ones that a mesh may have, and those

@@ -32,6 +32,7 @@ mod events;
 mod failure;
 mod feed;
 mod gateways;
+mod groups;
 mod invites;
 mod keys;
 mod lists;

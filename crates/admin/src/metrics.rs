@@ -55,6 +55,11 @@ impl Metrics {
     }
 
     pub(crate) fn stepped(&self, step: Step) {
-        self.transitions.with_label_values(&[step.as_str()]).inc();
+        self.stepped_by(step, 1);
+    }
+
+    /// So many at once.
+    pub(crate) fn stepped_by(&self, step: Step, count: usize) {
+        self.transitions.with_label_values(&[step.as_str()]).inc_by(count as u64);
     }
 }

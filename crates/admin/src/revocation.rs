@@ -27,15 +27,13 @@ const NOT_APPROVED: &str = "not found or not approved";
 #[derive(Default, Deserialize)]
 pub(crate) struct RevokeQuery {
     mesh: Option<String>,
-    #[serde(default)]
-    wait: Until,
+    wait: Option<Until>,
     timeout_ms: Option<u64>,
 }
 
-#[derive(Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-enum Until {
-    #[default]
+pub(crate) enum Until {
     Enforced,
     None,
 }
@@ -43,7 +41,12 @@ enum Until {
 impl RevokeQuery {
     /// How long to wait for enforcement.
     pub(crate) fn patience(&self) -> Duration {
-        match self.wait {
+        self.patience_or(Until::Enforced)
+    }
+
+    /// [`Self::patience`], where waiting is not what is done without a word.
+    pub(crate) fn patience_or(&self, unless_said: Until) -> Duration {
+        match self.wait.unwrap_or(unless_said) {
             Until::None => Duration::ZERO,
             Until::Enforced => self.timeout_ms.map_or(DEFAULT_WAIT, Duration::from_millis).min(MAX_LONG_POLL),
         }
@@ -90,11 +93,34 @@ async fn take_right(
 
 /// Waits until the change holds everywhere, and says who has confirmed that.
 pub(crate) async fn enforced(app: &App, peer: &PeerId, version: Version, patience: Duration) -> Response {
+    let answer = json!({ "status": "ok", "peer_id": peer.as_str() });
+    report(app, answer, version, patience).await
+}
+
+/// Waits until the change holds everywhere, and adds to `answer` who has confirmed that.
+pub(crate) async fn report(app: &App, answer: Value, version: Version, patience: Duration) -> Response {
     let report = app.enforcement.wait(version, patience).await;
-    let mut answer = describe(&report);
-    answer["status"] = json!("ok");
-    answer["peer_id"] = json!(peer.as_str());
-    respond(&report, answer)
+    respond(&report, with(answer, &report))
+}
+
+/// Waits until a right that was given holds everywhere, and adds to `answer` who has confirmed that.
+pub(crate) async fn spread(app: &App, answer: Value, version: Version, patience: Duration) -> Response {
+    let report = app.enforcement.follow(version, patience).await;
+    respond(&report, with(answer, &report))
+}
+
+/// A change that no node keeps a view of: all of them ask the store, so it holds as soon as it is committed.
+pub(crate) fn held_at_once(answer: Value, version: Version) -> Response {
+    let waited = Duration::ZERO;
+    let report = Report { version, enforced: true, acknowledged: vec![], expired: vec![], waited };
+    respond(&report, with(answer, &report))
+}
+
+fn with(mut answer: Value, report: &Report) -> Value {
+    if let (Some(answer), Value::Object(report)) = (answer.as_object_mut(), describe(report)) {
+        answer.extend(report);
+    }
+    answer
 }
 
 /// `GET /api/pairing/changes/{version}`

@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::app::{Admin, Shared};
 use crate::{
-    Mode, audit, codes, decisions, devices, events, gateways, invites, keys, ops, pages, peers, revocation,
+    Mode, audit, codes, decisions, devices, events, gateways, groups, invites, keys, ops, pages, peers,
+    revocation,
 };
 
 /// What devices call, and whoever invites them.
@@ -32,6 +33,7 @@ pub fn admin_router(admin: &Admin) -> Router {
         .route("/api/pairing/changes/{version}", get(revocation::change))
         .route("/api/invites", get(invites::list))
         .route("/api/invites/{id}", delete(invites::revoke))
+        .route("/api/meshes/{mesh}/revoke", post(groups::revoke_mesh))
         .route("/api/peers", get(peers::list))
         .route("/api/peers/{id}", get(peers::show))
         .route("/api/keys", get(keys::list).post(keys::create))

@@ -26,6 +26,7 @@ use crate::{Admin, Mode, NodeControl, Parts};
 mod administration;
 mod describe;
 mod events;
+mod groups;
 mod ops;
 mod pages;
 mod pairing;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use heliograph_auth::room_key::RoomKey;
 use heliograph_bus::budget::{Limit, Scope};
+use heliograph_core::authority::Standing;
 use heliograph_core::close::CloseCode;
 use heliograph_core::id::{InvalidName, MeshName, PeerId, RoomName, Version};
 use heliograph_core::manners::{Manner, RoomPolicy};
@@ -336,13 +337,15 @@ pub(crate) async fn authenticate(gateway: &Gateway, token: &str) -> Result<Arc<P
 }
 
 impl Gateway {
-    /// A peer, its right read from the store if it is not known here.
+    /// A peer, its right read from the store if it is not known here. That of one who waits is read again: it may have
+    /// been approved on another node a moment ago, and connects because of it. Every other standing is what the feed
+    /// says, and most of them are final.
     ///
     /// The value is in the directory before the store is read, so that a change which is committed after the read
     /// finds it there: whichever comes last has the higher version and stays.
     pub(crate) async fn peer(&self, mesh: &MeshName, id: &PeerId) -> Result<Arc<Peer>, Problem> {
         let peer = self.directory.mesh(mesh).intern(id);
-        if peer.right.version() > Version(0) {
+        if !matches!(peer.right.standing(), Standing::Unknown | Standing::Pending) {
             return Ok(peer);
         }
         match self.store.peer(mesh, id).await {

@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// Devices and other peers: approve, reject, revoke
     #[command(subcommand, after_help = "Example:\n  heliograph peer list --status pending_approval")]
     Peer(Peer),
+    /// Meshes as a whole
+    #[command(subcommand, after_help = "Example:\n  heliograph mesh revoke test-lab")]
+    Mesh(Mesh),
     /// API keys
     #[command(subcommand, after_help = "Example:\n  heliograph key create camera-1 --role agent")]
     Key(Key),
@@ -184,12 +187,38 @@ pub(crate) enum Invite {
     #[command(after_help = "Example:\n  heliograph invite list --json")]
     List(ListArgs),
     /// Take a code back
-    #[command(after_help = "Example:\n  heliograph invite revoke inv_0123456789ab")]
+    #[command(
+        after_help = "Example:\n  heliograph invite revoke inv_0123456789ab\n  heliograph invite revoke inv_0123456789ab --with-enrolled"
+    )]
     Revoke {
         #[command(flatten)]
         server: ServerArgs,
         /// The invite's id
         id: String,
+        /// Also take the right away from everybody who came by it, everywhere
+        #[arg(long)]
+        with_enrolled: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mesh {
+    /// Take the rights of all its peers and keys away, and its open invites; your own stay
+    #[command(
+        after_help = "Example:\n  heliograph mesh revoke test-lab\n  heliograph mesh revoke test-lab --yes --wait none"
+    )]
+    Revoke {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The mesh
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
 }
 
@@ -221,8 +250,28 @@ pub(crate) enum Peer {
     #[command(after_help = "Example:\n  heliograph peer show agent-0123456789ab")]
     Show(PeerArgs),
     /// Let a waiting device in; it fetches its token itself
-    #[command(after_help = "Example:\n  heliograph peer approve 0123456789ab")]
-    Approve(PeerArgs),
+    #[command(
+        after_help = "Example:\n  heliograph peer approve 0123456789ab\n  heliograph peer approve 0123456789ab --wait"
+    )]
+    Approve {
+        #[command(flatten)]
+        peer: PeerArgs,
+        /// Wait until every node knows it, so that it reaches everybody at once [possible values: enforced, none]
+        #[arg(
+            long,
+            value_enum,
+            hide_possible_values = true,
+            hide_default_value = true,
+            num_args = 0..=1,
+            require_equals = true,
+            default_value_t = Wait::None,
+            default_missing_value = "enforced"
+        )]
+        wait: Wait,
+        /// Longest wait
+        #[arg(long, default_value = "60s")]
+        timeout: String,
+    },
     /// Turn a waiting device down
     #[command(after_help = "Example:\n  heliograph peer reject 0123456789ab")]
     Reject(PeerArgs),
@@ -250,7 +299,7 @@ pub(crate) struct PeerArgs {
     pub(crate) mesh: Option<String>,
 }
 
-/// Whether to wait for a revocation.
+/// Whether to wait until a change holds everywhere.
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
     /// Wait until every node has confirmed, or not at all

@@ -51,6 +51,8 @@ fn every_command_helps_with_an_example() {
         "peer approve",
         "peer reject",
         "peer revoke",
+        "mesh",
+        "mesh revoke",
         "key",
         "key create",
         "key list",
@@ -239,6 +241,13 @@ impl Node {
         stdout(arguments, &[("HELIOGRAPH_SERVER", &self.server), ("HELIOGRAPH_KEY", &self.key)])
     }
 
+    /// A device that redeems a code; what it is told.
+    fn pair(&self, code: &str) -> serde_json::Value {
+        let body = serde_json::json!({ "code": code, "agent_name": "device" }).to_string();
+        let answer = ureq::post(format!("{}/api/pairing/pair", self.server)).send(body).unwrap();
+        serde_json::from_str(&answer.into_body().read_to_string().unwrap()).unwrap()
+    }
+
     fn ask_json(&self, arguments: &[&str]) -> serde_json::Value {
         let arguments = [arguments, &["--json"]].concat();
         serde_json::from_str(&self.ask(&arguments)).unwrap()
@@ -293,18 +302,55 @@ fn a_node_is_administered() {
 #[test]
 fn a_device_is_approved_by_either_id() {
     let node = Node::start();
-    for (index, by) in ["id", "peer_id"].into_iter().enumerate() {
+    for by in ["id", "peer_id"] {
         let code = node.ask_json(&["invite", "create"])["code"].as_str().unwrap().to_owned();
-        let body = serde_json::json!({ "code": code, "agent_name": format!("device {index}") }).to_string();
-        let answer = ureq::post(format!("{}/api/pairing/pair", node.server)).send(body).unwrap();
-        let paired: serde_json::Value =
-            serde_json::from_str(&answer.into_body().read_to_string().unwrap()).unwrap();
+        let paired = node.pair(&code);
         assert!(node.ask(&["peer", "list", "--status", "pending_approval"]).contains("device"));
         let approved = node.ask(&["peer", "approve", paired[by].as_str().unwrap()]);
         assert!(approved.contains("approved"), "{approved}");
         assert!(!approved.contains("dt_"), "the token is the device's: {approved}");
         assert!(node.ask(&["peer", "show", paired[by].as_str().unwrap()]).contains("approved"));
     }
+}
+
+#[test]
+fn an_approval_can_wait_for_every_node() {
+    let node = Node::start();
+    let code = node.ask_json(&["invite", "create"])["code"].as_str().unwrap().to_owned();
+    let paired = node.pair(&code);
+    let approved = node.ask(&["peer", "approve", "--wait", paired["id"].as_str().unwrap()]);
+    for text in ["Approved", paired["peer_id"].as_str().unwrap(), "everywhere", "Acknowledged", "gw-"] {
+        assert!(approved.contains(text), "no {text} in {approved}");
+    }
+}
+
+#[test]
+fn an_invite_and_a_mesh_are_revoked_with_all_who_belong_to_them() {
+    let node = Node::start();
+    let made = node.ask_json(&["invite", "create", "--uses", "2"]);
+    let (code, invite) = (made["code"].as_str().unwrap(), made["id"].as_str().unwrap());
+    let (guest, waits) = (node.pair(code), node.pair(code));
+    node.ask(&["peer", "approve", guest["id"].as_str().unwrap()]);
+    let report = node.ask(&["invite", "revoke", invite, "--with-enrolled"]);
+    let (guest, waits) = (guest["peer_id"].as_str().unwrap(), waits["peer_id"].as_str().unwrap());
+    let lines = [format!("Peers revoked     1: {guest}"), format!("Devices rejected  1: {waits}")];
+    for text in lines.iter().map(String::as_str).chain([invite, "everywhere", "gw-"]) {
+        assert!(report.contains(text), "no {text} in {report}");
+    }
+
+    node.ask(&["key", "create", "camera-1", "--mesh", "lab"]);
+    let environment = [("HELIOGRAPH_SERVER", node.server.as_str()), ("HELIOGRAPH_KEY", node.key.as_str())];
+    check_failure(&["mesh", "revoke", "lab"], &environment, 2, &["say --yes"]);
+    assert!(node.ask(&["peer", "show", "camera-1", "--mesh", "lab"]).contains("approved"));
+    let report = node.ask(&["mesh", "revoke", "lab", "--yes"]);
+    assert!(
+        report.contains("mesh lab") && report.contains("1: camera-1") && !report.contains("Kept"),
+        "{report}"
+    );
+    let report = node.ask(&["mesh", "revoke", "default", "--yes"]);
+    assert!(report.contains("for whom your key stands"), "{report}");
+    assert!(node.ask(&["peer", "list", "--mesh", "default", "--status", "approved"]).contains("admin"));
+    check_failure(&["mesh", "revoke", "labb", "--yes"], &environment, 1, &["no mesh of this name"]);
 }
 
 const ORIGINAL_KEYS: &str = r#"{"keys": {"ak_one": {"peer_id": "a", "role": "agent"},

@@ -9,10 +9,10 @@ use heliograph_store::{LogEntry, StoreError};
 use sqlx::PgConnection;
 
 use crate::error::{Refusal, inconsistent, unavailable};
-use crate::row::{HeadRow, number, standing_word};
+use crate::row::{HeadRow, LogColumns, number};
 
 /// What a change answers, and what it leaves in the log; without a draft it changed nothing.
-pub(crate) type Outcome<T> = std::result::Result<(T, Option<Draft>), Refusal>;
+pub(crate) type Outcome<T, D = Option<Draft>> = std::result::Result<(T, D), Refusal>;
 
 /// An open transaction that holds the end of the log.
 pub(crate) struct Change<'a> {
@@ -50,19 +50,44 @@ impl<'a> Change<'a> {
         self.head.next()
     }
 
-    /// Commits what led to `outcome` together with its row of the log, or takes it back.
-    pub(crate) async fn finish<T>(self, outcome: Outcome<T>) -> std::result::Result<T, Refusal> {
+    /// The version that the row of the log takes which has so many rows of this change before it.
+    pub(crate) fn version_after(&self, rows: usize) -> Version {
+        Version(self.version().0 + rows as u64)
+    }
+
+    /// The version before this change.
+    pub(crate) fn version_before(&self) -> Version {
+        self.head.version
+    }
+
+    /// Commits what led to `outcome` together with its rows of the log, or takes it back.
+    pub(crate) async fn finish<T, D: IntoIterator<Item = Draft>>(
+        self,
+        outcome: Outcome<T, D>,
+    ) -> std::result::Result<T, Refusal> {
         let answer = match outcome {
-            Ok((value, Some(draft))) => match write(self.connection, &draft.seal(&self.head)).await {
-                Ok(()) => return commit(self.connection).await.map(|()| value),
-                Err(refusal) => Err(refusal),
-            },
-            Ok((value, None)) => Ok(value),
+            Ok((value, drafts)) => {
+                match write(self.connection, &self.head, &seal(&self.head, drafts)).await {
+                    Ok(true) => return commit(self.connection).await.map(|()| value),
+                    Ok(false) => Ok(value),
+                    Err(refusal) => Err(refusal),
+                }
+            }
             Err(refusal) => Err(refusal),
         };
         roll_back(self.connection).await;
         answer
     }
+}
+
+fn seal(head: &Head, drafts: impl IntoIterator<Item = Draft>) -> Vec<LogEntry> {
+    let mut head = *head;
+    let seal = |draft: Draft| {
+        let entry = draft.seal(&head);
+        head = Head::from(&entry);
+        entry
+    };
+    drafts.into_iter().map(seal).collect()
 }
 
 async fn lock_head(connection: &mut PgConnection) -> std::result::Result<Head, Refusal> {
@@ -71,38 +96,48 @@ async fn lock_head(connection: &mut PgConnection) -> std::result::Result<Head, R
     Ok(HeadRow::of(&row)?.try_into()?)
 }
 
-/// Appends a row to the log, moves the counter there, and tells those who wait when it is committed.
-async fn write(connection: &mut PgConnection, entry: &LogEntry) -> std::result::Result<(), Refusal> {
-    let (peer, standing) = match &entry.standing {
-        Some((peer, standing)) => (Some(peer.as_str()), Some(standing_word(*standing)?)),
-        None => (None, None),
-    };
+/// Appends rows to the log, moves the counter there, and tells those who wait when it is committed. Answers whether there
+/// were any.
+async fn write(
+    connection: &mut PgConnection,
+    before: &Head,
+    entries: &[LogEntry],
+) -> std::result::Result<bool, Refusal> {
+    let Some(last) = entries.last() else { return Ok(false) };
+    let rows = LogColumns::of(entries)?;
     let written = sqlx::query!(
         "WITH moved AS (
-            UPDATE head SET version = $1, hash = $11 WHERE id = 1 AND version = $1::BIGINT - 1 RETURNING version
+            UPDATE head SET version = $1, hash = $2 WHERE id = 1 AND version = $3 RETURNING version
         ), appended AS (
             INSERT INTO log (version, at, actor, action, mesh, subject, detail, peer, standing, previous, hash)
-            SELECT version, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM moved
+            SELECT r.version, r.at, r.actor, r.action, r.mesh, r.subject, r.detail, r.peer, r.standing, r.previous, r.hash
+            FROM moved, UNNEST(
+                $4::BIGINT[], $5::BIGINT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[],
+                $12::TEXT[], $13::BYTEA[], $14::BYTEA[]
+            ) AS r (version, at, actor, action, mesh, subject, detail, peer, standing, previous, hash)
         )
         SELECT pg_notify('heliograph', '') FROM moved",
-        number(entry.version),
-        entry.at,
-        entry.actor,
-        entry.action,
-        entry.mesh,
-        entry.subject,
-        entry.detail,
-        peer,
-        standing,
-        entry.previous.as_slice(),
-        entry.hash.as_slice(),
+        number(last.version),
+        last.hash.as_slice(),
+        number(before.version),
+        &rows.version,
+        &rows.at,
+        &rows.actor as _,
+        &rows.action as _,
+        &rows.mesh as _,
+        &rows.subject as _,
+        &rows.detail as _,
+        &rows.peer as _,
+        &rows.standing as _,
+        &rows.previous as _,
+        &rows.hash as _,
     )
     .execute(connection)
     .await?;
     if written.rows_affected() != 1 {
         return Err(inconsistent("the version counter moved during a change").into());
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The one step that is never tried again: without an answer it may have happened or not.

@@ -37,6 +37,7 @@ mod address;
 mod calls;
 mod change;
 mod error;
+mod group;
 mod hints;
 mod invites;
 mod keys;

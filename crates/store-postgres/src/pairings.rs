@@ -5,8 +5,8 @@ use heliograph_core::id::{MeshName, PeerId, Version};
 use heliograph_core::pairing::{PairingState, Transition};
 use heliograph_store::record::{Draft, Moved};
 use heliograph_store::{
-    By, Invite, NewInvite, Page, Pairing, Pairings, PeerRecord, Redemption, Result, Rows, SecretHash,
-    StoreError, UnixMillis,
+    By, Group, GroupStep, Invite, NewInvite, Page, Pairing, Pairings, PeerRecord, Redemption, Result, Rows,
+    SecretHash, StoreError, UnixMillis,
 };
 use sqlx::{PgConnection, QueryBuilder};
 
@@ -114,6 +114,10 @@ impl Pairings for PostgresStore {
 
     async fn revoke_peer(&self, mesh: &MeshName, peer: &PeerId, by: By<'_>) -> Result<Version> {
         change!(self, |change| change.revoke_peer(mesh, peer, &by))
+    }
+
+    async fn revoke_group(&self, group: Group<'_>, by: By<'_>) -> Result<GroupStep> {
+        change!(self, |change| change.revoke_group(&group, &by))
     }
 }
 

@@ -349,3 +349,43 @@ fn version(number: i64) -> Result<Version> {
 fn hash(bytes: &[u8]) -> Result<Hash> {
     bytes.try_into().map_err(|_| inconsistent(format!("a hash of {} bytes", bytes.len())))
 }
+
+/// Rows of `log` as columns, for one statement that inserts all of them.
+#[derive(Default)]
+pub(crate) struct LogColumns<'a> {
+    pub(crate) version: Vec<i64>,
+    pub(crate) at: Vec<i64>,
+    pub(crate) actor: Vec<&'a str>,
+    pub(crate) action: Vec<&'a str>,
+    pub(crate) mesh: Vec<&'a str>,
+    pub(crate) subject: Vec<&'a str>,
+    pub(crate) detail: Vec<&'a str>,
+    pub(crate) peer: Vec<Option<&'a str>>,
+    pub(crate) standing: Vec<Option<&'a str>>,
+    pub(crate) previous: Vec<&'a [u8]>,
+    pub(crate) hash: Vec<&'a [u8]>,
+}
+
+impl<'a> LogColumns<'a> {
+    pub(crate) fn of(entries: &'a [LogEntry]) -> Result<Self> {
+        let mut columns = Self::default();
+        for entry in entries {
+            let (peer, standing) = match &entry.standing {
+                Some((peer, standing)) => (Some(peer.as_str()), Some(standing_word(*standing)?)),
+                None => (None, None),
+            };
+            columns.version.push(number(entry.version));
+            columns.at.push(entry.at);
+            columns.actor.push(&entry.actor);
+            columns.action.push(&entry.action);
+            columns.mesh.push(&entry.mesh);
+            columns.subject.push(&entry.subject);
+            columns.detail.push(&entry.detail);
+            columns.peer.push(peer);
+            columns.standing.push(standing);
+            columns.previous.push(&entry.previous);
+            columns.hash.push(&entry.hash);
+        }
+        Ok(columns)
+    }
+}

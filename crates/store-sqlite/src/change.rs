@@ -6,7 +6,7 @@
 use heliograph_core::id::Version;
 use heliograph_store::local::LocalLeases;
 use heliograph_store::record::{Draft, Head};
-use heliograph_store::{Hint, LogEntry, Result, StoreError};
+use heliograph_store::{Hint, Result, StoreError};
 use sqlx::{Connection, SqliteConnection};
 
 use crate::error::{inconsistent, refused};
@@ -44,7 +44,7 @@ impl Writer {
         *unfinished = true;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(refused)?;
         let head = HeadRow::read(&mut *connection).await?;
-        Ok(Change { connection, unfinished, head })
+        Ok(Change { connection, unfinished, before: head, head })
     }
 
     /// Checkpoints and closes the file.
@@ -63,51 +63,57 @@ pub(crate) type Outcome<T> = Result<(T, Option<Draft>)>;
 pub(crate) struct Change<'a> {
     pub(crate) connection: &'a mut SqliteConnection,
     unfinished: &'a mut bool,
+    /// The end of the log before it.
+    before: Head,
+    /// The end of the log now.
     head: Head,
 }
 
 impl Change<'_> {
-    /// The version that this change takes.
+    /// The version that the next row of the log takes.
     pub(crate) fn version(&self) -> Version {
         self.head.next()
     }
 
-    /// Commits what led to `outcome` together with its row of the log, or takes it back. Once this has answered,
-    /// the change is on the disk.
-    pub(crate) async fn finish<T>(mut self, outcome: Outcome<T>, leases: &LocalLeases) -> Result<T> {
-        match outcome {
-            Ok((value, Some(draft))) => {
-                self.commit(draft).await?;
-                leases.waiters().wake(Hint::Change);
-                Ok(value)
-            }
-            Ok((value, None)) => {
-                self.take_back().await;
-                Ok(value)
-            }
-            Err(error) => {
-                self.take_back().await;
-                Err(error)
-            }
-        }
+    /// The end of the log.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
     }
 
-    async fn commit(&mut self, draft: Draft) -> Result<()> {
+    /// Appends a row to the log: a change that is several in one transaction does so for each but the last.
+    pub(crate) async fn append(&mut self, draft: Draft) -> Result<()> {
         let entry = draft.seal(&self.head);
-        if let Err(error) = self.write(&entry).await {
+        row::insert_log(self.connection, &entry).await?;
+        self.head = Head::from(&entry);
+        Ok(())
+    }
+
+    /// Commits what led to `outcome` together with its rows of the log, or takes it back. Once this has answered,
+    /// the change is on the disk.
+    pub(crate) async fn finish<T>(mut self, outcome: Outcome<T>, leases: &LocalLeases) -> Result<T> {
+        let outcome = match outcome {
+            Ok((value, Some(draft))) => self.append(draft).await.map(|()| value),
+            Ok((value, None)) => Ok(value),
+            Err(error) => Err(error),
+        };
+        if outcome.is_err() || self.head == self.before {
+            self.take_back().await;
+            return outcome;
+        }
+        if let Err(error) = self.commit().await {
             self.take_back().await;
             return Err(error);
         }
         *self.unfinished = false;
-        Ok(())
+        leases.waiters().wake(Hint::Change);
+        outcome
     }
 
-    async fn write(&mut self, entry: &LogEntry) -> Result<()> {
-        row::insert_log(self.connection, entry).await?;
+    async fn commit(&mut self) -> Result<()> {
         let moved = sqlx::query("UPDATE head SET version = ?, hash = ? WHERE version = ?")
-            .bind(row::number(entry.version))
-            .bind(entry.hash.as_slice())
             .bind(row::number(self.head.version))
+            .bind(self.head.hash.as_slice())
+            .bind(row::number(self.before.version))
             .execute(&mut *self.connection)
             .await
             .map_err(refused)?;

@@ -20,6 +20,7 @@ use crate::change::Writer;
 
 mod change;
 mod error;
+mod group;
 mod invites;
 mod keys;
 mod leases;

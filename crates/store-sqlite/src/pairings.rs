@@ -5,8 +5,8 @@ use heliograph_core::id::{MeshName, PeerId, Version};
 use heliograph_core::pairing::{PairingState, Transition};
 use heliograph_store::record::{Draft, Moved};
 use heliograph_store::{
-    By, Invite, NewInvite, Page, Pairing, Pairings, PeerRecord, Redemption, Result, Rows, SecretHash,
-    StoreError, UnixMillis,
+    By, Group, GroupStep, Invite, NewInvite, Page, Pairing, Pairings, PeerRecord, Redemption, Result, Rows,
+    SecretHash, StoreError, UnixMillis,
 };
 use sqlx::SqliteExecutor;
 
@@ -116,6 +116,13 @@ impl Pairings for SqliteStore {
         let outcome = change.revoke_peer(mesh, peer, &by).await;
         change.finish(outcome, &self.leases).await
     }
+
+    async fn revoke_group(&self, group: Group<'_>, by: By<'_>) -> Result<GroupStep> {
+        let mut writer = self.writer.write().await;
+        let mut change = writer.begin().await?;
+        let outcome = change.revoke_group(&group, &by).await;
+        change.finish(outcome, &self.leases).await
+    }
 }
 
 pub(crate) async fn find_peer(
@@ -162,7 +169,7 @@ impl Change<'_> {
     }
 
     /// Moves a peer and its pairing, if it has one; a revoke takes its keys along.
-    async fn move_peer(
+    pub(crate) async fn move_peer(
         &mut self,
         mesh: &MeshName,
         peer: &PeerId,

@@ -238,6 +238,48 @@ pub struct PeerRecord {
     pub version: Version,
 }
 
+/// Whose rights [`Pairings::revoke_group`] takes away together.
+#[derive(Debug, Clone, Copy)]
+pub enum Group<'a> {
+    /// An invite and all who came by it; also after the invite itself was cleared away.
+    Enrolled {
+        /// The invite.
+        invite: &'a str,
+        /// If it is named, an invite of another mesh is not found.
+        mesh: Option<&'a MeshName>,
+    },
+    /// A mesh: all its peers with their keys, and all its invites that could still be redeemed.
+    Mesh {
+        /// Its name.
+        mesh: &'a MeshName,
+        /// A peer that keeps its right and its keys: whoever asks would otherwise lock themselves out.
+        spared: Option<&'a PeerId>,
+    },
+}
+
+/// Peers and invites that one [`Pairings::revoke_group`] changes at most. A change stops all renewals of leases, so none
+/// may take long.
+pub const GROUP_STEP: u32 = 500;
+
+/// What one step of [`Pairings::revoke_group`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupStep {
+    /// The mesh.
+    pub mesh: MeshName,
+    /// The newest version after it: that of its last change, or of the last one before if there was nothing to do.
+    pub version: Version,
+    /// Invites that were taken back.
+    pub invites: Vec<String>,
+    /// Peers that were approved.
+    pub revoked: Vec<PeerId>,
+    /// Peers that waited for their approval.
+    pub rejected: Vec<PeerId>,
+    /// Keys that died with their peers.
+    pub keys: u64,
+    /// Whether it stopped at [`GROUP_STEP`], so that there may be more.
+    pub more: bool,
+}
+
 /// An API key, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
@@ -403,6 +445,12 @@ pub trait Pairings: Send + Sync {
     /// Revokes an approved peer whatever its origin, its pairing with it, and all API keys that stand for it.
     /// `Conflict` when it is not approved.
     async fn revoke_peer(&self, mesh: &MeshName, peer: &PeerId, by: By<'_>) -> Result<Version>;
+    /// One step towards a group without rights, in one transaction: takes its invites back, those that end first, and then rejects
+    /// its waiting and revokes its approved peers, by id, up to [`GROUP_STEP`] of all of them together. Each takes a
+    /// version of its own and leaves the row in the log that it would leave alone. If the answer is that there is no
+    /// more, then at its version nobody in the group has a right. To do it again is no error, and changes nothing.
+    /// `NotFound` if there is no such invite and nobody came by it, or it is of another mesh.
+    async fn revoke_group(&self, group: Group<'_>, by: By<'_>) -> Result<GroupStep>;
 }
 
 /// API keys.

@@ -16,10 +16,12 @@ use crate::local::LocalLeases;
 use crate::page::peer_cursor;
 use crate::record::{Draft, Head, Moved};
 use crate::{
-    ApiKey, ApiKeys, AuditLog, By, EXPIRED_INVITES_CLEARED, Hint, Invite, LeaseRow, Leases, LogEntry,
-    NewInvite, NewKey, Origin, Page, Pairing, Pairings, PeerRecord, Redemption, Renewal, Result, Rows,
-    SecretHash, Settings, StoreError, UnixMillis,
+    ApiKey, ApiKeys, AuditLog, By, EXPIRED_INVITES_CLEARED, Group, GroupStep, Hint, Invite, LeaseRow, Leases,
+    LogEntry, NewInvite, NewKey, Origin, Page, Pairing, Pairings, PeerRecord, Redemption, Renewal, Result,
+    Rows, SecretHash, Settings, StoreError, UnixMillis,
 };
+
+mod group;
 
 /// A store that forgets everything when it is dropped.
 #[derive(Debug, Default)]
@@ -160,7 +162,11 @@ impl Pairings for MemoryStore {
     }
 
     async fn revoke_peer(&self, mesh: &MeshName, peer: &PeerId, by: By<'_>) -> Result<Version> {
-        self.change(|state| state.move_peer(mesh, peer, Transition::Revoke, &by))
+        self.change(|state| Ok(state.move_peer(mesh, peer, Transition::Revoke, &by)?.0))
+    }
+
+    async fn revoke_group(&self, group: Group<'_>, by: By<'_>) -> Result<GroupStep> {
+        self.change(|state| state.revoke_group(&group, &by))
     }
 }
 
@@ -321,14 +327,14 @@ impl State {
         Ok(row)
     }
 
-    /// Moves a peer and its pairing, if it has one; a revoke takes its keys along.
+    /// Moves a peer and its pairing, if it has one; a revoke takes its keys along, and their number is answered.
     fn move_peer(
         &mut self,
         mesh: &MeshName,
         peer: &PeerId,
         transition: Transition,
         by: &By<'_>,
-    ) -> Result<Version> {
+    ) -> Result<(Version, u64)> {
         let row = self.peer(mesh, peer)?;
         let state = transition.apply(row.state).map_err(|refused| StoreError::Conflict(refused.current))?;
         let pairing = row.pairing.clone();
@@ -340,7 +346,7 @@ impl State {
         if let Some(kept) = pairing.and_then(|id| self.pairings.get_mut(&id)) {
             (kept.row.state, kept.row.updated_at, kept.row.version) = (state, by.now, version);
         }
-        Ok(version)
+        Ok((version, keys_revoked))
     }
 
     fn revoke_keys(&mut self, mesh: &MeshName, peer: &PeerId, now: UnixMillis) -> u64 {

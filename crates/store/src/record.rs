@@ -8,8 +8,8 @@ use heliograph_core::id::{MeshName, PeerId, Version};
 use heliograph_core::pairing::{PairingState, Transition};
 
 use crate::{
-    ApiKey, By, Invite, LogEntry, NewInvite, NewKey, Origin, Pairing, PeerRecord, Redemption, Result,
-    StandingChange, StoreError, UnixMillis, detail,
+    ApiKey, By, GROUP_STEP, GroupStep, Invite, LogEntry, NewInvite, NewKey, Origin, Pairing, PeerRecord,
+    Redemption, Result, StandingChange, StoreError, UnixMillis, detail,
 };
 
 /// Who acts when nobody with a key does.
@@ -166,6 +166,70 @@ pub struct Moved<'a> {
     pub pairing: Option<&'a str>,
     /// How many live keys died with it.
     pub keys_revoked: u64,
+}
+
+/// A step of a group's revocation under way: what it has done, and how much more it may do.
+///
+/// To be used in this order: each invite, then each peer.
+#[derive(Debug)]
+pub struct GroupWork {
+    done: GroupStep,
+    left: u32,
+}
+
+impl GroupWork {
+    /// A step that has done nothing yet.
+    pub fn new(mesh: MeshName, version: Version) -> Self {
+        let done = GroupStep {
+            mesh,
+            version,
+            invites: vec![],
+            revoked: vec![],
+            rejected: vec![],
+            keys: 0,
+            more: false,
+        };
+        Self { done, left: GROUP_STEP }
+    }
+
+    /// How many more it may change.
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// An invite was taken back under this version.
+    pub fn took_back(&mut self, invite: String, version: Version) {
+        self.done.invites.push(invite);
+        self.did(version);
+    }
+
+    /// A peer lost its right under this version, and so many keys with it.
+    pub fn moved(&mut self, peer: PeerId, transition: Transition, keys: u64, version: Version) {
+        let list =
+            if transition == Transition::Reject { &mut self.done.rejected } else { &mut self.done.revoked };
+        list.push(peer);
+        self.done.keys += keys;
+        self.did(version);
+    }
+
+    fn did(&mut self, version: Version) {
+        self.done.version = version;
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// What was done.
+    pub fn done(self) -> GroupStep {
+        GroupStep { more: self.left == 0, ..self.done }
+    }
+}
+
+/// What takes the right away from a peer in this state; nothing if it has none.
+pub fn leaving(state: PairingState) -> Option<Transition> {
+    match state {
+        PairingState::PendingApproval => Some(Transition::Reject),
+        PairingState::Approved => Some(Transition::Revoke),
+        PairingState::Rejected | PairingState::Revoked => None,
+    }
 }
 
 /// The role of peers that came by an invite.

@@ -9,6 +9,7 @@ mod node;
 mod server;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use heliograph_sandbox::{Folder, Postgres, Program, Redis};
 
@@ -33,6 +34,7 @@ pub struct Plan {
     redis: Option<RedisKind>,
     own_postgres: bool,
     ways_that_fail: bool,
+    log_writes: bool,
 }
 
 impl Plan {
@@ -47,6 +49,7 @@ impl Plan {
             redis: None,
             own_postgres: false,
             ways_that_fail: false,
+            log_writes: false,
         }
     }
 
@@ -94,6 +97,12 @@ impl Plan {
     #[must_use]
     pub fn ways_that_fail(self) -> Self {
         Self { ways_that_fail: true, ..self }
+    }
+
+    /// Whose nodes log each message whose write begins, and keep all that they log: see [`Node::log`].
+    #[must_use]
+    pub fn log_writes(self) -> Self {
+        Self { log_writes: true, ..self }
     }
 
     /// Starts it, and waits until every node is ready.
@@ -204,7 +213,7 @@ impl Cluster {
             .env("HELIOGRAPH_SIGNING_SECRET", SECRET)
             .env("HELIOGRAPH_BOOTSTRAP_ADMIN_KEY", ADMIN_KEY)
             .env("HELIOGRAPH_DRAIN_WINDOW", "5s")
-            .env("HELIOGRAPH_LOG", log_filter())
+            .env("HELIOGRAPH_LOG", self.log_filter())
             .env("HELIOGRAPH_LOG_FORMAT", "json");
         if let Some(file) = keys_file {
             program = program.env("HELIOGRAPH_API_KEYS_FILE", file);
@@ -215,7 +224,19 @@ impl Cluster {
         for (name, value) in &self.plan.variables {
             program = program.env(name, value);
         }
-        Node::start(&program, ways).await
+        let log = self.plan.log_writes.then(|| {
+            static LOGS: AtomicU32 = AtomicU32::new(0);
+            self.folder.path().join(format!("node-{}.log", LOGS.fetch_add(1, Ordering::Relaxed)))
+        });
+        Node::start(program, ways, log).await
+    }
+
+    /// What nodes log: what `HELIOGRAPH_TEST_LOG` says, where they serve, which is read from there, and their writes if
+    /// that is wanted.
+    fn log_filter(&self) -> String {
+        let chosen = std::env::var("HELIOGRAPH_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
+        let writes = if self.plan.log_writes { ",heliograph::write=trace" } else { "" };
+        format!("{chosen},heliograph_server::lifecycle=info{writes}")
     }
 
     fn keys_file(&self) -> Option<String> {
@@ -227,12 +248,6 @@ impl Cluster {
 
 fn folder() -> Folder {
     Folder::new("cluster").unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-/// What nodes log: what `HELIOGRAPH_TEST_LOG` says, and where they serve, which is read from there.
-fn log_filter() -> String {
-    let chosen = std::env::var("HELIOGRAPH_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
-    format!("{chosen},heliograph_server::lifecycle=info")
 }
 
 /// The node's program. Cargo builds it for the tests of this package, and puts it beside the folder of their programs.

@@ -8,9 +8,9 @@ use heliograph_core::id::{GatewayId, MeshName, PeerId, Version};
 use heliograph_core::pairing::{PairingState, Transition};
 use heliograph_store::memory::MemoryStore;
 use heliograph_store::{
-    ApiKey, ApiKeys, AuditLog, By, Hint, Invite, LeaseRow, Leases, LogEntry, NewInvite, NewKey, Page,
-    Pairing, Pairings, PeerRecord, Redemption, Renewal, Result, Rows, SecretHash, Settings, StoreError,
-    UnixMillis,
+    ApiKey, ApiKeys, AuditLog, By, Group, GroupStep, Hint, Invite, LeaseRow, Leases, LogEntry, NewInvite,
+    NewKey, Page, Pairing, Pairings, PeerRecord, Redemption, Renewal, Result, Rows, SecretHash, Settings,
+    StoreError, UnixMillis,
 };
 use tokio::sync::watch;
 
@@ -20,16 +20,28 @@ pub struct FlakyStore {
     inner: MemoryStore,
     on: AtomicBool,
     held: watch::Sender<bool>,
+    /// What those wait for whose hints get lost.
+    silence: Option<watch::Sender<u64>>,
 }
 
 impl FlakyStore {
     /// A store that works.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::with(None))
+    }
+
+    /// A store that works and whose hints all get lost.
+    pub fn without_hints() -> Arc<Self> {
+        Arc::new(Self::with(Some(watch::Sender::new(0))))
+    }
+
+    fn with(silence: Option<watch::Sender<u64>>) -> Self {
+        Self {
             inner: MemoryStore::new(),
             on: AtomicBool::new(true),
             held: watch::Sender::new(false),
-        })
+            silence,
+        }
     }
 
     /// Turns it on or off.
@@ -79,6 +91,7 @@ gated!(Pairings {
     peer(mesh: &MeshName, peer: &PeerId) -> PeerRecord;
     peers(mesh: Option<&MeshName>, page: Page) -> Rows<PeerRecord>;
     revoke_peer(mesh: &MeshName, peer: &PeerId, by: By<'_>) -> Version;
+    revoke_group(group: Group<'_>, by: By<'_>) -> GroupStep;
 });
 
 gated!(ApiKeys {
@@ -106,7 +119,7 @@ gated!(Leases {
     remove_lease(gateway: &GatewayId, beat: Option<u64>) -> bool;
 }
     fn hints(&self, of: Hint) -> watch::Receiver<u64> {
-        self.inner.hints(of)
+        self.silence.as_ref().map_or_else(|| self.inner.hints(of), watch::Sender::subscribe)
     }
 
     fn hint(&self) {

@@ -2,7 +2,9 @@
 //! contract rules out.
 
 use heliograph_testkit::TestServer;
-use heliograph_testkit::history::{Credential, Expectations, Introduced, Options, Swarm, expect_clean};
+use heliograph_testkit::history::{
+    Credential, Event, Expectations, History, Introduced, Options, Rule, Swarm, What, check, expect_clean,
+};
 use heliograph_testkit::jwt::{SECRET, hand_signed};
 
 /// Limits of a single address off: here all clients have one.
@@ -57,4 +59,48 @@ async fn clients_that_are_cut_off_come_back_to_everything() {
     let sums = expect_clean(&swarm.finish().await, &expected);
     assert!(sums.resumed >= 15, "{sums:?}");
     assert_eq!((sums.fresh, sums.lost, sums.open, sums.errors), (0, 0, 0, 0), "{sums:?}");
+}
+
+/// The rules that a history breaks.
+fn broken(history: &[Event], expected: &Expectations) -> Vec<Rule> {
+    let violations = check(&History(history.to_vec()), expected).err().unwrap_or_default();
+    violations.iter().map(|violation| violation.rule).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_that_is_answered_too_early_is_noticed() {
+    let server = TestServer::start_with_peers(8, &SETTINGS).await;
+    let swarm = swarm(&server, 8, Options { rate: 50.0, ..Options::default() }).await;
+    swarm.more_traffic(200).await;
+    server.revoke("peer-0").await;
+    swarm.recorder().record(&"administrator".into(), 0, What::RevokeAnswered("peer-0".into()));
+    for client in 0..8 {
+        swarm.ask(client).await;
+    }
+    swarm.more_traffic(200).await;
+    let expected = swarm.expectations();
+    let History(mut events) = swarm.finish().await;
+    assert_eq!(broken(&events, &expected), []);
+
+    // What would be seen had the answer come before the last message of the peer was sent, or that message been written
+    // after the answer.
+    let is_answer = |event: &Event| matches!(event.what, What::RevokeAnswered(_));
+    let answered = events.iter().position(is_answer).unwrap();
+    let last = events[..answered].iter().rev().find_map(|event| match &event.what {
+        What::Received { from, id, .. } if **from == *"peer-0" => Some(id.clone()),
+        _ => None,
+    });
+    let last = last.unwrap();
+    let write = Event { what: What::WriteBegan(last.clone()), ..events[answered].clone() };
+    for (place, rules) in [(answered, vec![]), (answered + 1, vec![Rule::AfterRevoke])] {
+        events.insert(place, write.clone());
+        assert_eq!(broken(&events, &expected), rules);
+        events.remove(place);
+    }
+    let answer = events.remove(answered);
+    let is_sent = |event: &Event| matches!(&event.what, What::Sent { id, .. } if *id == last);
+    let sent = events.iter().position(is_sent).unwrap();
+    events.insert(sent, answer);
+    let found = broken(&events, &expected);
+    assert!(!found.is_empty() && found.iter().all(|rule| *rule == Rule::AfterRevoke), "{found:?}");
 }

@@ -10,8 +10,10 @@
 
 mod chart;
 mod command;
+mod load;
 mod node;
 mod tools;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -48,14 +50,16 @@ fn usage() -> Result<()> {
 type Step = (&'static str, fn() -> Result<()>);
 
 /// In the order of how soon they tell.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 10] = [
     ("format", || Run::cargo(&["fmt", "--all", "--check"]).go()),
     ("tools", tools::prepare),
     ("chart", chart::test),
+    ("watch", watch::rules),
     ("lints", lints),
     ("tests", tests),
     ("originals", node::originals),
     ("browser", node::browser),
+    ("load", load::test),
     ("dependencies", dependencies),
 ];
 
@@ -135,5 +139,5 @@ fn docs() -> Result<()> {
     println!("docs/configuration.md is up to date.");
     chart::renew()?;
     println!("What the chart has of others is up to date.");
-    Ok(())
+    watch::docs()
 }

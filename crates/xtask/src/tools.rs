@@ -19,6 +19,9 @@ pub(crate) fn prepare() -> Result<()> {
     node()?;
     servers()?;
     haproxy()?;
+    coturn()?;
+    nginx()?;
+    prometheus()?;
     cargo_deny()?;
     crate::chart::prepare()?;
     Ok(())
@@ -66,6 +69,23 @@ fn redis() -> Result<()> {
 /// The load balancer of `cargo xtask cluster`.
 pub(crate) fn haproxy() -> Result<PathBuf> {
     find_or_install(&["haproxy"], &["haproxy"], "install HAProxy")
+}
+
+/// Prometheus and its tool. Debian starts it as a service too, on its usual port: nothing here uses that one.
+pub(crate) fn prometheus() -> Result<()> {
+    find_or_install(&["prometheus"], &["prometheus"], "install Prometheus")?;
+    find_or_install(&["promtool"], &["prometheus"], "install promtool, which comes with Prometheus")?;
+    Ok(())
+}
+
+/// The other load balancer that the tests put in front of a cluster.
+fn nginx() -> Result<PathBuf> {
+    find_or_install(&["nginx"], &["nginx-light"], "install nginx")
+}
+
+/// The TURN server that takes what the service vends, and its test client.
+fn coturn() -> Result<PathBuf> {
+    find_or_install(&["turnserver"], &["coturn"], "install coturn")
 }
 
 /// The browser.

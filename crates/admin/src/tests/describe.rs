@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 /// Calls that take an admin key.
-pub(super) const ADMIN_CALLS: [(&str, &str); 19] = [
+pub(super) const ADMIN_CALLS: [(&str, &str); 20] = [
     ("GET", "/api/pairing/pending"),
     ("GET", "/api/pairing/all"),
     ("POST", "/api/pairing/{id}/approve"),
@@ -14,6 +14,7 @@ pub(super) const ADMIN_CALLS: [(&str, &str); 19] = [
     ("GET", "/api/pairing/changes/{version}"),
     ("GET", "/api/invites"),
     ("DELETE", "/api/invites/{id}"),
+    ("POST", "/api/meshes/{mesh}/revoke"),
     ("GET", "/api/peers"),
     ("GET", "/api/peers/{id}"),
     ("GET", "/api/keys"),
@@ -47,7 +48,7 @@ const OPS_CALLS: [(&str, &str); 4] =
 const GATEWAY_CALLS: [(&str, &str); 4] =
     [("POST", "/api/token"), ("GET", "/api/config"), ("GET", "/.well-known/jwks.json"), ("GET", "/ws")];
 
-async fn document(path: &str) -> Value {
+pub(super) async fn document(path: &str) -> Value {
     let request = Request::get(path).body(Body::empty()).unwrap();
     answer(&crate::pages_router(Mode::Serve), request).await.ok()
 }

@@ -13,7 +13,11 @@ async fn a_device_pairs_is_approved_and_gets_its_token_once() {
         json!({"id": device.id, "status": "pending_approval", "peer_id": device.peer})
     );
     let approved = world.decide(&device, "approve", json!({ "deliver": "device" })).await.ok();
-    assert_eq!(approved, json!({"id": device.id, "status": "approved", "peer_id": device.peer}));
+    let version = world.store.version().await.unwrap().0;
+    assert_eq!(
+        approved,
+        json!({"id": device.id, "status": "approved", "peer_id": device.peer, "version": version})
+    );
     let first = world.status(&device, "").await;
     assert!(first["device_token"].as_str().unwrap().starts_with("dt_"));
     assert_eq!(

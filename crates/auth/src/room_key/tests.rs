@@ -185,6 +185,16 @@ fn holders_of_keys_can_prove_it() {
 }
 
 #[test]
+fn the_proof_of_the_protocol_page_is_one() {
+    let page = include_str!("../../../../docs/protocol/rendezvous.md");
+    let member = |name: &str| {
+        let (_, rest) = page.split_once(&format!(r#""{name}":""#)).unwrap();
+        rest.split('"').next().unwrap()
+    };
+    assert!(key(EDWARDS).verify(member("alg"), member("signature"), member("nonce"), "lobby"));
+}
+
+#[test]
 fn a_proof_is_good_for_one_key_room_nonce_and_algorithm() {
     for sample in &SAMPLES {
         check_proof(sample, "elsewhere", NONCE, sample.algorithm, sample.signature, false);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use heliograph_server::config::value::Scalar;
 use serde_json::json;
 
+use super::revocation::{Followed, follow};
 use crate::api::{Api, encode};
-use crate::cli::{Invite, ListArgs, ServerArgs};
+use crate::cli::{Invite, ListArgs, ServerArgs, WaitArgs};
 use crate::failure::Failure;
 use crate::output::{self, span, text, time};
 
@@ -22,7 +23,7 @@ pub(crate) fn run(invite: Invite) -> Result<(), Failure> {
             create(&server, &wish)
         }
         Invite::List(args) => list(&args),
-        Invite::Revoke { server, id } => revoke(&server, &id),
+        Invite::Revoke { server, id, with_enrolled, wait } => revoke(&server, &id, with_enrolled, &wait),
     }
 }
 
@@ -52,10 +53,16 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
     super::show(&list, args.server.json, &head, cells, "no invites; make one with `heliograph invite create`")
 }
 
-fn revoke(server: &ServerArgs, id: &str) -> Result<(), Failure> {
-    let answer = Api::new(server)?.delete(&format!("/api/invites/{}", encode(id)))?.body;
+fn revoke(server: &ServerArgs, id: &str, with_enrolled: bool, wait: &WaitArgs) -> Result<(), Failure> {
+    let api = Api::new(server)?;
+    let path = format!("/api/invites/{}", encode(id));
+    if with_enrolled {
+        let answer = api.delete(&format!("{path}?enrolled=revoke&{}", wait.query()))?;
+        return follow(&api, Followed::revoked(&format!("invite {id}")), answer, wait, server.json);
+    }
+    let answer = api.delete(&path)?.body;
     if server.json {
         return Ok(output::json(&answer)?);
     }
-    Ok(output::line(&format!("invite {id} can no longer be used"))?)
+    Ok(output::line(&format!("invite {id} can no longer be used; who came by it stays (--with-enrolled)"))?)
 }

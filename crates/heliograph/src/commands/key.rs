@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use heliograph_auth::keyfile::{KeyEntry, parse_key_file};
 use serde_json::{Value, json};
 
-use super::revocation::follow;
+use super::revocation::{Followed, follow};
 use crate::api::{Answer, Api, encode};
 use crate::cli::{Key, ListArgs, ServerArgs};
 use crate::failure::Failure;
@@ -25,7 +25,7 @@ pub(crate) fn run(key: Key) -> Result<(), Failure> {
         Key::Revoke { server, id, wait } => {
             let api = Api::new(&server)?;
             let answer = api.delete(&format!("/api/keys/{}?{}", encode(&id), wait.query()))?;
-            follow(&api, &id, answer, &wait, server.json)
+            follow(&api, Followed::revoked(&id), answer, &wait, server.json)
         }
         Key::Import { server, file } => import(&server, &file),
     }

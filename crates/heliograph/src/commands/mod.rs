@@ -14,6 +14,7 @@ mod doctor;
 mod health;
 mod invite;
 mod key;
+mod mesh;
 mod node;
 mod peer;
 mod revocation;
@@ -27,6 +28,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Migrate(args) => node::migrate(&args),
         Command::Invite(invite) => invite::run(invite),
         Command::Peer(peer) => peer::run(peer),
+        Command::Mesh(mesh) => mesh::run(mesh),
         Command::Key(key) => key::run(key),
         Command::Audit(audit) => audit::run(audit),
         Command::Token(args) => token::run(&args),

@@ -3,9 +3,9 @@
 use anyhow::anyhow;
 use serde_json::{Value, json};
 
-use super::revocation::follow;
+use super::revocation::{Followed, follow};
 use crate::api::{Answer, Api, encode, is_not_found};
-use crate::cli::{ListArgs, Peer, PeerArgs, WaitArgs};
+use crate::cli::{ListArgs, Peer, PeerArgs, Wait, WaitArgs};
 use crate::failure::Failure;
 use crate::output::{self, age, text, time};
 
@@ -13,8 +13,8 @@ pub(crate) fn run(peer: Peer) -> Result<(), Failure> {
     match peer {
         Peer::List { list: args, status } => list(&args, status.as_deref()),
         Peer::Show(args) => show(&args),
-        Peer::Approve(args) => decide(&args, "approve", "approved; the device fetches its token itself"),
-        Peer::Reject(args) => decide(&args, "reject", "rejected"),
+        Peer::Approve { peer, wait, timeout } => approve(&peer, &WaitArgs { wait, timeout }),
+        Peer::Reject(args) => reject(&args),
         Peer::Revoke { peer, wait } => revoke(&peer, &wait),
     }
 }
@@ -90,13 +90,26 @@ fn find(api: &Api, args: &PeerArgs) -> Result<Value, Failure> {
     }
 }
 
-fn decide(args: &PeerArgs, verb: &str, done: &str) -> Result<(), Failure> {
+fn approve(args: &PeerArgs, wait: &WaitArgs) -> Result<(), Failure> {
     let api = Api::new(&args.server)?;
-    let answer = on_pairing(&api, args, verb)?.body;
-    if args.server.json {
-        return Ok(output::json(&answer)?);
+    let answer = on_pairing(&api, args, &format!("approve?{}", wait.query()))?;
+    if wait.wait == Wait::Enforced {
+        let peer = text(&answer.body, "peer_id");
+        return follow(&api, Followed { what: &peer, state: "approved" }, answer, wait, args.server.json);
     }
-    Ok(output::line(&format!("{} {done}", text(&answer, "peer_id")))?)
+    say(args, &answer.body, "approved; the device fetches its token itself")
+}
+
+fn reject(args: &PeerArgs) -> Result<(), Failure> {
+    let answer = on_pairing(&Api::new(&args.server)?, args, "reject")?;
+    say(args, &answer.body, "rejected")
+}
+
+fn say(args: &PeerArgs, answer: &Value, done: &str) -> Result<(), Failure> {
+    if args.server.json {
+        return Ok(output::json(answer)?);
+    }
+    Ok(output::line(&format!("{} {done}", text(answer, "peer_id")))?)
 }
 
 /// Decisions are about pairings; who gives a peer's id means its pairing.
@@ -119,5 +132,5 @@ fn revoke(args: &PeerArgs, wait: &WaitArgs) -> Result<(), Failure> {
     let path = format!("/api/pairing/{}/revoke?{}{mesh}", encode(&args.id), wait.query());
     let answer = api.post(&path, &json!({}))?;
     let peer = text(&answer.body, "peer_id");
-    follow(&api, &peer, answer, wait, args.server.json)
+    follow(&api, Followed::revoked(&peer), answer, wait, args.server.json)
 }

@@ -1,4 +1,4 @@
-//! What a revocation answers: who has confirmed it, and the wait for those who have not.
+//! What a change of rights answers: who has confirmed it, and the wait for those who have not.
 
 use std::time::{Duration, Instant};
 
@@ -29,10 +29,26 @@ impl WaitArgs {
     }
 }
 
-/// Follows a revocation to its end and prints the report. `what` was revoked.
+/// A change that has to reach every node, in words.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Followed<'a> {
+    /// What was changed.
+    pub(crate) what: &'a str,
+    /// What it is now.
+    pub(crate) state: &'a str,
+}
+
+impl<'a> Followed<'a> {
+    /// A right that was taken away.
+    pub(crate) fn revoked(what: &'a str) -> Self {
+        Self { what, state: "revoked" }
+    }
+}
+
+/// Follows a change to its end and prints the report.
 pub(crate) fn follow(
     api: &Api,
-    what: &str,
+    change: Followed<'_>,
     answer: Answer,
     wait: &WaitArgs,
     as_json: bool,
@@ -45,12 +61,12 @@ pub(crate) fn follow(
     if as_json {
         output::json(&report)?;
     } else {
-        print(what, &report)?;
+        print(change, &report)?;
     }
     if wait.wait == Wait::Enforced && report["enforced"] != true {
-        let poll = text(&report, "poll");
+        let (Followed { what, state }, poll) = (change, text(&report, "poll"));
         return Err(
-            anyhow!("{what} is revoked, but not every node has confirmed it; ask again at {poll}").into()
+            anyhow!("{what} is {state}, but not every node has confirmed it; ask again at {poll}").into()
         );
     }
     Ok(())
@@ -61,7 +77,7 @@ fn poll(api: &Api, report: &mut Value, patience: Duration) -> Result<(), Failure
     // Only the path: the key goes to the server that was named and nowhere else.
     let path = report["poll"].as_str().filter(|path| path.starts_with('/') && !path.starts_with("//"));
     let path = path
-        .ok_or_else(|| anyhow!("the server does not say where to ask for the end of the revocation"))?
+        .ok_or_else(|| anyhow!("the server does not say where to ask whether every node has confirmed"))?
         .to_owned();
     let (start, mut progress) = (Instant::now(), Progress::new());
     while report["enforced"] != true && start.elapsed() < patience {
@@ -79,17 +95,47 @@ fn poll(api: &Api, report: &mut Value, patience: Duration) -> Result<(), Failure
     Ok(())
 }
 
-fn print(what: &str, report: &Value) -> Result<(), Failure> {
+fn print(change: Followed<'_>, report: &Value) -> Result<(), Failure> {
     let list = |name| match names(report, name) {
         names if names.is_empty() => "none".to_owned(),
         names => names.join(", "),
     };
-    let state = if report["enforced"] == true { "everywhere" } else { "not yet confirmed by every node" };
-    Ok(output::facts(&[
-        ("Revoked", format!("{what} (version {})", text(report, "version"))),
-        ("Holds", state.into()),
+    let everywhere =
+        if report["enforced"] == true { "everywhere" } else { "not yet confirmed by every node" };
+    let mut state = change.state.to_owned();
+    if let Some(first) = state.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let mut facts = vec![(state.as_str(), format!("{} (version {})", change.what, text(report, "version")))];
+    facts.extend(group(report));
+    facts.extend([
+        ("Holds", everywhere.into()),
         ("Acknowledged", list("acknowledged")),
         ("Lease ran out", list("expired")),
         ("Took", format!("{} ms", text(report, "waited_ms"))),
-    ])?)
+    ]);
+    Ok(output::facts(&facts)?)
+}
+
+/// What the report of a group says of it.
+fn group(report: &Value) -> Vec<(&'static str, String)> {
+    let counts = &report["counts"];
+    if counts.is_null() {
+        return vec![];
+    }
+    let counted = |name: &str| match (counts[name].as_u64().unwrap_or_default(), names(report, name)) {
+        (0, _) => "none".to_owned(),
+        (count, named) if named.len() as u64 == count => format!("{count}: {}", named.join(", ")),
+        (count, named) => format!("{count}: {}, …", named.join(", ")),
+    };
+    let mut facts = vec![
+        ("Peers revoked", counted("revoked")),
+        ("Devices rejected", counted("rejected")),
+        ("Keys", text(counts, "keys")),
+        ("Invites", text(counts, "invites")),
+    ];
+    if let Some(kept) = report["kept"].as_str() {
+        facts.push(("Kept", format!("{kept}, for whom your key stands")));
+    }
+    facts
 }

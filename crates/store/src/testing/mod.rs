@@ -36,6 +36,7 @@ use crate::{
     By, LogEntry, NewInvite, NewKey, Page, Pairing, Redemption, Rows, SecretHash, Store, UnixMillis,
 };
 
+pub mod groups;
 pub mod invites;
 pub mod keys;
 pub mod leases;
@@ -91,6 +92,17 @@ macro_rules! conformance {
             a_revoked_key_opens_nothing
             the_last_key_takes_its_peer_along
             a_paired_peer_outlives_its_last_key
+        );
+        $crate::conformance!(@rules $factory, groups:
+            an_invite_is_revoked_with_all_who_came_by_it
+            a_group_without_rights_is_left_as_it_is
+            those_who_came_by_an_invite_are_found_without_it
+            those_who_came_by_a_revoked_invite_follow_it
+            an_invite_of_another_mesh_is_not_found
+            a_mesh_is_revoked_without_the_others
+            a_large_group_goes_in_steps
+            a_renewal_answers_all_who_lost_their_right_together
+            who_comes_beside_the_revocation_of_a_mesh_is_revoked_or_comes_after_it
         );
         $crate::conformance!(@rules $factory, lists:
             lists_page_without_gaps_or_repeats
@@ -367,6 +379,7 @@ mod tests {
     #[test]
     fn every_rule_is_in_the_macro() {
         let files = [
+            include_str!("groups.rs"),
             include_str!("invites.rs"),
             include_str!("keys.rs"),
             include_str!("leases.rs"),

@@ -6,6 +6,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::Group;
 use crate::memory::MemoryStore;
 
 /// Sequences tried, unless `PROPTEST_CASES` says otherwise.
@@ -22,6 +23,8 @@ enum Call {
     Transition { id: u8, transition: Transition },
     IssueDeviceToken { id: u8, token: u8 },
     RevokePeer { mesh: u8, peer: u8 },
+    RevokeEnrolled { invite: u8, mesh: Option<u8> },
+    RevokeMesh { mesh: u8, spared: Option<u8> },
     CreateKey { id: u8, secret: u8, mesh: u8, peer: u8, admin: bool },
     RevokeKey { id: u8 },
     Renew { gateway: u8, behind: u64, acknowledged: u64 },
@@ -43,6 +46,10 @@ fn call() -> impl Strategy<Value = Call> {
         6 => (0..6u8, transition).prop_map(|(id, transition)| Call::Transition { id, transition }),
         3 => (0..6u8, 0..4u8).prop_map(|(id, token)| Call::IssueDeviceToken { id, token }),
         1 => (0..2u8, 0..5u8).prop_map(|(mesh, peer)| Call::RevokePeer { mesh, peer }),
+        1 => (0..5u8, prop::option::of(0..2u8)).prop_map(
+            |(invite, mesh)| Call::RevokeEnrolled { invite, mesh }
+        ),
+        1 => (0..2u8, prop::option::of(0..5u8)).prop_map(|(mesh, spared)| Call::RevokeMesh { mesh, spared }),
         4 => (0..5u8, 0..5u8, 0..2u8, 0..5u8, any::<bool>()).prop_map(
             |(id, secret, mesh, peer, admin)| Call::CreateKey { id, secret, mesh, peer, admin }
         ),
@@ -127,6 +134,16 @@ async fn make(store: &dyn Store, call: Call, now: UnixMillis) -> String {
         }
         Call::RevokePeer { mesh, peer: n } => {
             format!("{:?}", store.revoke_peer(&a_mesh(mesh), &peer(&format!("p{n}")), by).await)
+        }
+        Call::RevokeEnrolled { invite, mesh } => {
+            let (invite, mesh) = (format!("i{invite}"), mesh.map(a_mesh));
+            let group = Group::Enrolled { invite: &invite, mesh: mesh.as_ref() };
+            format!("{:?}", store.revoke_group(group, by).await)
+        }
+        Call::RevokeMesh { mesh, spared } => {
+            let (mesh, spared) = (a_mesh(mesh), spared.map(|n| peer(&format!("p{n}"))));
+            let group = Group::Mesh { mesh: &mesh, spared: spared.as_ref() };
+            format!("{:?}", store.revoke_group(group, by).await)
         }
         Call::CreateKey { id, secret, mesh, peer, admin } => {
             let role = if admin { "admin" } else { "agent" }.to_owned();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct Node {
     access: Access,
     gateway: String,
     ways: Ways,
+    /// All that it logs, if that is kept.
+    log_file: Option<PathBuf>,
 }
 
 impl Deref for Node {
@@ -43,7 +46,10 @@ impl Deref for Node {
 
 impl Node {
     /// Starts it and waits until it says where it serves. It may not be ready yet.
-    pub(super) async fn start(program: &Program, ways: Ways) -> Self {
+    pub(super) async fn start(mut program: Program, ways: Ways, log_file: Option<PathBuf>) -> Self {
+        if let Some(file) = &log_file {
+            program = program.log_file(file);
+        }
         let process = program.start().unwrap_or_else(|error| panic!("{error:#}"));
         let process = Mutex::new(process);
         let give_up = tokio::time::Instant::now() + STARTED_WITHIN;
@@ -51,7 +57,7 @@ impl Node {
             let log = {
                 let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
                 process.must_run().unwrap_or_else(|error| panic!("{error:#}"));
-                process.log()
+                log_file.as_deref().map_or_else(|| process.log(), read)
             };
             if let Some(serving) = log.lines().find_map(serving) {
                 break serving;
@@ -60,7 +66,7 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         let access = Access::to(serving.listen, serving.ops);
-        Self { process, access, gateway: serving.gateway, ways }
+        Self { process, access, gateway: serving.gateway, ways, log_file }
     }
 
     fn process(&self) -> MutexGuard<'_, Process> {
@@ -72,9 +78,9 @@ impl Node {
         &self.gateway
     }
 
-    /// The end of what it logged.
+    /// What it logged: the end of it, or all in a cluster that logs writes.
     pub fn log(&self) -> String {
-        self.process().log()
+        self.log_file.as_deref().map_or_else(|| self.process().log(), read)
     }
 
     /// Stops it where it is (SIGSTOP): its sockets stay open and answer nothing.
@@ -139,6 +145,10 @@ impl Drop for Node {
             eprintln!("---- log of {}\n{}", self.gateway, shown.join("\n"));
         }
     }
+}
+
+fn read(log: &Path) -> String {
+    std::fs::read_to_string(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()))
 }
 
 fn done<T>(result: anyhow::Result<T>) -> T {

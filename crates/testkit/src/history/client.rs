@@ -2,6 +2,7 @@
 //! has by its number, moves when its node drains, and comes back at a random pace.
 
 mod hearing;
+mod orders;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +19,8 @@ use super::line::{Line, Refusal};
 use super::swarm::{Nodes, Options, Status};
 use super::traffic::Traffic;
 
+pub(super) use orders::Order;
+
 /// The first ceiling of the pause before coming back.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How much longer it is when the service says "later".
@@ -28,19 +31,6 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 const BARRIER: Duration = Duration::from_secs(3);
 /// Most connections that nobody reads; each holds a port.
 const MAX_DEAD: usize = 8;
-
-/// What a test asks of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
-    /// Break the connection.
-    Reset,
-    /// Look away.
-    Abandon,
-    /// Read everything that was written.
-    ReadAll,
-    /// Close and end.
-    Finish,
-}
 
 /// What a client does after a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +146,8 @@ impl Client {
             }
             self.pause(next).await;
         }
-        self.note_open();
+        // Nobody is left to hear an answer.
+        self.status.open.store(0, Ordering::Release);
         self.status.gone.store(true, Ordering::Release);
     }
 
@@ -222,6 +213,7 @@ impl Client {
                 Wake::Order(order) => match self.obey(lines, order).await {
                     Ok(same) => {
                         lines = same;
+                        send_at = send_at.min(self.next_send()); // it may have been told to hurry
                         None
                     }
                     Err(next) => return next,
@@ -335,38 +327,6 @@ impl Client {
             }
         }
         Ok(())
-    }
-
-    /// Does what a test asks; `Err` when the connection is over with it.
-    async fn obey(&mut self, mut lines: Lines, order: Option<Order>) -> Result<Lines, Next> {
-        match order {
-            Some(Order::ReadAll) => match self.read_all(&mut lines).await {
-                Ok(()) => Ok(lines),
-                Err(end) => {
-                    self.ended(&lines.newest, end);
-                    Err(advice(end))
-                }
-            },
-            Some(Order::Reset) => {
-                self.ended(&lines.newest, End::Reset);
-                Err(Next::Again)
-            }
-            Some(Order::Abandon) => {
-                self.record(lines.newest.number, What::Abandoned);
-                self.traffic.socket_ended(lines.newest.number);
-                if self.dead.len() >= MAX_DEAD {
-                    self.dead.remove(0);
-                }
-                self.dead.push(lines.newest);
-                Err(Next::Again)
-            }
-            Some(Order::Finish) | None => {
-                self.record(lines.newest.number, What::Ended(End::Finished));
-                self.finished = true;
-                lines.newest.close().await;
-                Err(Next::Stay)
-            }
-        }
     }
 }
 

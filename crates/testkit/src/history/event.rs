@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::moment;
+
 /// A peer's name.
 pub type Peer = Arc<str>;
 
@@ -208,8 +210,25 @@ impl Recorder {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// Adds what a node of this machine logged of its writes (at trace level, target `heliograph::write`, in JSON); how
+    /// many they were. Those from before the start of the history are none of it.
+    pub fn add_writes(&self, node: &Peer, log: &str) -> usize {
+        let start = moment::of(&format!("{:?}", self.start)).unwrap_or_else(|| panic!("no monotonic clock"));
+        let writes = log.lines().filter_map(moment::write).filter_map(|(id, at)| {
+            let (peer, what) = (Arc::clone(node), What::WriteBegan(id));
+            Some(Event { at: at.checked_sub(start)?, peer, socket: 0, what })
+        });
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = events.len();
+        events.extend(writes);
+        events.len() - before
+    }
+
     /// Takes everything that was recorded so far.
     pub fn take(&self) -> History {
-        History(std::mem::take(&mut self.events.lock().unwrap_or_else(PoisonError::into_inner)))
+        let mut events = std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner));
+        // What was added from logs came late.
+        events.sort_by_key(|event| event.at);
+        History(events)
     }
 }

@@ -7,6 +7,9 @@
 //! the service had read a message when its socket broke, or what became of a session that nobody resumed. Such cases
 //! are counted in the [`Summary`], and a test of a fault in which they must not happen looks at the counts.
 //!
+//! Whether a write began before or after a revocation was answered, nodes say that log their writes
+//! ([`Recorder::add_writes`]); what their clients see proves some of it too.
+//!
 //! A [`Swarm`] of clients records one over real sockets. They do what the reference of the mesh dialect asks of a
 //! client that resumes.
 
@@ -15,6 +18,7 @@ mod client;
 mod event;
 mod frame;
 mod line;
+mod moment;
 mod swarm;
 mod traffic;
 

@@ -91,30 +91,53 @@ impl Swarm {
     /// Starts a client for each of `peers` and waits until all have registered. Traffic begins with
     /// [`Self::start_traffic`].
     pub async fn start(nodes: &[SocketAddr], peers: &[Credential], options: Options) -> Self {
-        let recorder = Arc::new(Recorder::default());
-        let (traffic, listen) = watch::channel(false);
-        let nodes = Nodes(Arc::new(Mutex::new(nodes.to_vec())));
-        let names: Vec<Peer> = peers.iter().map(|peer| Peer::from(&*peer.peer)).collect();
-        let member = |(number, credential): (usize, &Credential)| {
-            let name = Peer::clone(&names[number]);
-            let others = names.iter().filter(|other| **other != name).cloned().collect();
-            let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(number as u64);
-            let (orders, inbox) = mpsc::channel(16);
-            let status = Arc::new(Status::default());
-            let client = Client::new(
-                Traffic::new(Peer::clone(&name), others, seed, options.answer_within),
-                (name, credential.token.clone()),
-                nodes.clone(),
-                Arc::clone(&recorder),
-                (options.clone(), listen.clone()),
-                Arc::clone(&status),
-            );
-            Member { orders, status, task: tokio::spawn(client.run(inbox)) }
+        let everybody: Vec<Peer> = peers.iter().map(|peer| Peer::from(&*peer.peer)).collect();
+        let others = |number: usize| {
+            let name = &everybody[number];
+            everybody.iter().filter(|other| *other != name).cloned().collect()
         };
-        let members = peers.iter().enumerate().map(member).collect();
-        let swarm = Self { members, nodes, recorder, traffic, options };
+        Self::start_with(nodes, peers, options, others).await
+    }
+
+    /// As [`Self::start`], with clients that send to their neighbours only: the first to the second and back, …
+    pub async fn start_in_pairs(nodes: &[SocketAddr], peers: &[Credential], options: Options) -> Self {
+        let partner = |number: usize| peers.get(number ^ 1).map(|peer| Peer::from(&*peer.peer));
+        Self::start_with(nodes, peers, options, |number| partner(number).into_iter().collect()).await
+    }
+
+    async fn start_with(
+        nodes: &[SocketAddr],
+        peers: &[Credential],
+        options: Options,
+        others: impl Fn(usize) -> Vec<Peer>,
+    ) -> Self {
+        let (traffic, _) = watch::channel(false);
+        let nodes = Nodes(Arc::new(Mutex::new(nodes.to_vec())));
+        let mut swarm = Self { members: vec![], nodes, recorder: Arc::default(), traffic, options };
+        for (number, credential) in peers.iter().enumerate() {
+            swarm.add(credential, others(number));
+        }
         swarm.wait_until_all_stand().await;
         swarm
+    }
+
+    /// One client more, which sends to `others`; its number.
+    pub fn add(&mut self, credential: &Credential, others: Vec<Peer>) -> usize {
+        let number = self.members.len();
+        let name = Peer::from(&*credential.peer);
+        let seed = self.options.seed.wrapping_mul(1_000_003).wrapping_add(number as u64);
+        let (orders, inbox) = mpsc::channel(16);
+        let status = Arc::new(Status::default());
+        let client = Client::new(
+            Traffic::new(Peer::clone(&name), others, seed, self.options.answer_within),
+            (name, credential.token.clone()),
+            self.nodes.clone(),
+            Arc::clone(&self.recorder),
+            (self.options.clone(), self.traffic.subscribe()),
+            Arc::clone(&status),
+        );
+        self.members.push(Member { orders, status, task: tokio::spawn(client.run(inbox)) });
+        number
     }
 
     /// What a history of this swarm is expected to show at least.
@@ -145,6 +168,13 @@ impl Swarm {
         }
     }
 
+    /// Waits until one client has its list. Panics when it takes too long.
+    pub async fn wait_until_stands(&self, client: usize) {
+        let missing = || usize::from(!self.members[client].status.stands_or_is_gone());
+        let stands = poll(PATIENCE, missing).await.is_ok();
+        assert!(stands, "client {client} does not stand after {PATIENCE:?}");
+    }
+
     /// All send from now on.
     pub fn start_traffic(&self) {
         self.traffic.send_replace(true);
@@ -162,7 +192,7 @@ impl Swarm {
     /// All stop sending; waits until every message is answered or nobody can answer it any more.
     pub async fn pause_traffic(&self) {
         self.traffic.send_replace(false);
-        let open = || self.members.iter().map(|member| member.status.open.load(Ordering::Acquire)).sum();
+        let open = || self.open();
         // What is still open then, the checker judges.
         let _open = poll(self.options.answer_within + PATIENCE, open).await;
     }
@@ -172,24 +202,53 @@ impl Swarm {
         self.members.iter().map(|member| member.status.open.load(Ordering::Acquire)).sum()
     }
 
+    async fn order(&self, client: usize, order: Order) {
+        let _gone = self.members[client].orders.send(order).await;
+    }
+
     /// A client's TCP connection is reset; it comes back.
     pub async fn reset(&self, client: usize) {
-        let _gone = self.members[client].orders.send(Order::Reset).await;
+        self.order(client, Order::Reset).await;
     }
 
     /// A client's network is gone: its connection stays open and nobody reads it. It comes back by another one.
     pub async fn abandon(&self, client: usize) {
-        let _gone = self.members[client].orders.send(Order::Abandon).await;
+        self.order(client, Order::Abandon).await;
+    }
+
+    /// A client asks whether the service is there: what it reads after the answer was written after this call.
+    pub async fn ask(&self, client: usize) {
+        self.order(client, Order::Ask).await;
+    }
+
+    /// A client sends to one peer only from now on.
+    pub async fn write_to(&self, client: usize, peer: Peer) {
+        self.order(client, Order::WriteTo(vec![peer])).await;
+    }
+
+    /// A client sends so many messages per second from now on.
+    pub async fn set_rate(&self, client: usize, rate: f64) {
+        self.order(client, Order::Rate(rate)).await;
+    }
+
+    /// A client sends nothing from now on, and listens.
+    pub async fn silence(&self, client: usize) {
+        self.order(client, Order::WriteTo(vec![])).await;
+    }
+
+    /// As [`Self::end`]; the whole history.
+    pub async fn finish(self) -> History {
+        self.end().await.take()
     }
 
     /// Pauses traffic, waits until all clients stand and have read everything, and ends them.
-    pub async fn finish(self) -> History {
+    pub async fn end(self) -> Arc<Recorder> {
         self.pause_traffic().await;
         self.wait_until_all_stand().await;
         // All have read everything before the first one goes.
         for order in [Order::ReadAll, Order::Finish] {
             for member in &self.members {
-                let _gone = member.orders.send(order).await;
+                let _gone = member.orders.send(order.clone()).await;
             }
         }
         for member in self.members {
@@ -197,7 +256,7 @@ impl Swarm {
                 std::panic::resume_unwind(panic.into_panic());
             }
         }
-        self.recorder.take()
+        self.recorder
     }
 }
 

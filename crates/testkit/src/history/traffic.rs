@@ -41,6 +41,11 @@ impl Traffic {
         Self { peer, others, count: 0, answer_within, open: HashMap::new(), dice }
     }
 
+    /// From now on all messages are for these peers.
+    pub(super) fn write_to(&mut self, peers: Vec<Peer>) {
+        self.others = peers;
+    }
+
     /// The next message, if there is somebody to send it to and not too much is open.
     pub(super) fn next(&mut self, socket: u32) -> Option<Outgoing> {
         if self.others.is_empty() || self.open.len() >= MAX_OPEN {

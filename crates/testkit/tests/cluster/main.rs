@@ -6,6 +6,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a panic is how tests and their helpers fail")]
 #![expect(clippy::print_stdout, reason = "what happened is worth a line beside a failure")]
 
+mod balancer;
 mod costs;
 mod drain;
 mod ghosts;
@@ -15,6 +16,7 @@ mod network;
 mod nodes;
 mod postgres;
 mod redis;
+mod revocation;
 mod scene;
 mod sessions;
 mod storm;

@@ -47,6 +47,14 @@ pub(crate) fn token(number: usize) -> String {
     signed(&claims(&name(number), TOKEN_SECONDS), SECRET, Algorithm::HS256)
 }
 
+fn options() -> Options {
+    Options { answer_within: ANSWER_WITHIN, ..Options::default() }
+}
+
+pub(crate) fn credential(number: usize) -> Credential {
+    Credential { peer: name(number), token: token(number) }
+}
+
 pub(crate) fn name(number: usize) -> String {
     format!("peer-{number}")
 }
@@ -73,10 +81,31 @@ impl Scene {
     pub(crate) async fn start(plan: Plan) -> Self {
         let alone = alone().await;
         let cluster = plan.start().await;
-        let peers: Vec<_> =
-            (0..CLIENTS).map(|number| Credential { peer: name(number), token: token(number) }).collect();
-        let options = Options { answer_within: ANSWER_WITHIN, ..Options::default() };
-        let swarm = Swarm::start(&addresses(cluster.nodes()), &peers, options).await;
+        let nodes = addresses(cluster.nodes());
+        Self::at(&nodes, cluster, alone).await
+    }
+
+    /// Starts the clients at addresses that lead to a cluster, such as that of a load balancer; they stand and send.
+    pub(crate) async fn at(
+        addresses: &[SocketAddr],
+        cluster: Cluster,
+        alone: MutexGuard<'static, ()>,
+    ) -> Self {
+        let peers: Vec<_> = (0..CLIENTS).map(credential).collect();
+        let swarm = Swarm::start(addresses, &peers, options()).await;
+        Self::of(cluster, swarm, alone).await
+    }
+
+    /// As [`Self::start`], with so many pairs of clients that send to each other only.
+    pub(crate) async fn start_in_pairs(plan: Plan, pairs: usize) -> Self {
+        let alone = alone().await;
+        let cluster = plan.start().await;
+        let peers: Vec<_> = (0..2 * pairs).map(credential).collect();
+        let swarm = Swarm::start_in_pairs(&addresses(cluster.nodes()), &peers, options()).await;
+        Self::of(cluster, swarm, alone).await
+    }
+
+    async fn of(cluster: Cluster, swarm: Swarm, alone: MutexGuard<'static, ()>) -> Self {
         swarm.start_traffic();
         let scene = Self { cluster, swarm, _alone: alone };
         flows(scene.cluster.nodes()).await;
@@ -94,8 +123,11 @@ impl Scene {
         swarm.more_traffic(ENOUGH).await; // what was broken may be whole again at once
         let mut expected = swarm.expectations();
         expect(&mut expected);
-        let history = swarm.finish().await;
-        let summary = judge(&history, &expected);
+        let recorder = swarm.end().await;
+        for node in cluster.nodes() {
+            recorder.add_writes(&node.gateway().into(), &node.log());
+        }
+        let summary = judge(&recorder.take(), &expected);
         drop(cluster);
         summary
     }

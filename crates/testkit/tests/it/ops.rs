@@ -120,6 +120,27 @@ async fn what_happens_is_counted() {
     }
 }
 
+/// A node that knows a device as one that waits looks again when it connects: it was approved on another node, perhaps,
+/// and the word of that is still under way.
+#[tokio::test]
+async fn an_approval_that_a_node_has_not_heard_of_holds_for_a_new_session() {
+    let server = TestServer::start_on(FlakyStore::without_hints(), &[("LEASE_TERM", "5m")]).await;
+    let mut friend = server.join_fully("friend").await;
+    let paired = server.pair("device").await;
+    let token = server.token_of_claim(&paired).await;
+    let mut early = server.open(&paired.peer, &token).await;
+    assert_eq!(early.register_with(&ALL).await["peers"], json!([]), "who waits sees nobody");
+    let path = format!("/api/pairing/{}/approve", paired.id);
+    server.admin().post(&path, &json!({ "deliver": "device" })).await.expect(200);
+    early.expect_silence().await;
+    early.close().await;
+
+    let mut device = server.open(&paired.peer, &token).await;
+    assert_eq!(device.register_with(&ALL).await["peers"], json!(["friend"]));
+    device.send("offer", Some("friend"), json!("at once")).await;
+    assert_eq!(friend.wait_for("offer").await["payload"], "at once");
+}
+
 /// A node whose store the test can switch off, with the shortest lease that there is.
 async fn flaky() -> (std::sync::Arc<FlakyStore>, TestServer) {
     let store = FlakyStore::new();

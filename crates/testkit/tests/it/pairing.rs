@@ -362,3 +362,32 @@ async fn every_change_is_in_the_log_and_the_chain_holds() {
     let verified = server.admin().get("/api/audit/verify").await.expect(200);
     assert_eq!(verified, json!({ "ok": true, "entries": 6 }));
 }
+
+/// Each node has seen the device wait, and the one that it connects to may be the last to hear of its approval.
+#[tokio::test]
+async fn an_approved_device_is_in_its_place_at_once_on_any_node() {
+    let server = TestServer::start().await;
+    let mut friend = server.join_fully("friend").await;
+    for round in 0..10 {
+        let paired = server.pair("device").await;
+        let waiting = server.token_of_claim(&paired).await;
+        for _ in 0..server.nodes() {
+            let mut early = server.open(&paired.peer, &waiting).await;
+            assert_eq!(peers(&early.register_with(&ALL).await), [""; 0], "who waits sees nobody");
+            early.close().await;
+        }
+        let approved = server.decide(&paired.id, "approve").await.expect(200);
+        let session =
+            server.exchange_with("x-device-token", &text(&approved, "device_token")).await.expect(200);
+        let mut device = server.open(&paired.peer, &text(&session, "token")).await;
+        let list = device.register_with(&ALL).await;
+        assert_eq!(peers(&list), ["friend"], "round {round}: {list}");
+        device.send("offer", Some("friend"), json!(round)).await;
+        assert_eq!(friend.wait_for("offer").await["payload"], round);
+        friend.send("answer", Some(&paired.peer), json!(round)).await;
+        assert_eq!(device.wait_for("answer").await["payload"], round);
+        device.close().await;
+        let gone = friend.wait_for("peer_left").await;
+        assert_eq!(gone["payload"]["peer"], paired.peer);
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use heliograph_testkit::client::ALL;
 use heliograph_testkit::jwt::{SECRET, hand_signed};
-use heliograph_testkit::{MeshClient, eventually, text};
+use heliograph_testkit::{MeshClient, Paired, eventually, text};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -232,8 +232,18 @@ async fn revoke_under_fire(
     target: &mut MeshClient,
     peer: &str,
 ) -> MeshClient {
+    mute_under_fire(traffic, target, peer, async || server.revoke(peer).await).await
+}
+
+/// [`revoke_under_fire`] by any call that mutes `peer` and answers a report.
+async fn mute_under_fire(
+    traffic: Traffic,
+    target: &mut MeshClient,
+    peer: &str,
+    mute: impl AsyncFnOnce() -> Value,
+) -> MeshClient {
     target.wait_for("offer").await; // it runs
-    let report = server.revoke(peer).await;
+    let report = mute().await;
     traffic.answered.store(true, Ordering::SeqCst);
     assert_eq!(report["enforced"], true);
     // What was written before the answer lies before the answer to this ping.
@@ -308,4 +318,122 @@ async fn renewals_at_rest(server: &TestServer) -> i64 {
         before = now;
     }
     before
+}
+
+/// A new invite that several may redeem: its id and its code.
+async fn invite_of_many(server: &TestServer) -> (String, String) {
+    let made = server.admin().post("/api/pairing/generate-code", &json!({ "uses": 9 })).await.expect(200);
+    (text(&made, "id"), text(&made, "code"))
+}
+
+/// A device that came by the code and was approved: its peer, its device token, and its client.
+async fn guest(server: &TestServer, code: &str) -> (String, String, MeshClient) {
+    let paired = Paired::of(&server.redeem(code, "guest").await.expect(200));
+    let approved = server.decide(&paired.id, "approve").await.expect(200);
+    let device = text(&approved, "device_token");
+    let session = server.exchange_with("x-device-token", &device).await.expect(200);
+    let client = server.open(&paired.peer, &text(&session, "token")).await;
+    (paired.peer, device, client)
+}
+
+/// The nodes that a report names are all there are.
+fn assert_all_acknowledged(server: &TestServer, report: &Value) {
+    let mut gateways = server.gateways();
+    gateways.sort();
+    assert_eq!((&report["enforced"], &report["expired"]), (&json!(true), &json!([])), "{report}");
+    assert_eq!(report["acknowledged"], json!(gateways));
+}
+
+async fn assert_mute(client: &mut MeshClient, target: &str) {
+    client.send_with_id("offer", target, json!("late"), "late").await;
+    let answer = client.wait_for("undeliverable").await;
+    assert_eq!(answer["payload"]["reason"], "unavailable", "{answer}");
+}
+
+#[tokio::test]
+async fn an_invite_takes_all_who_came_by_it_along() {
+    let server = TestServer::start().await;
+    let mut friend = server.join_fully("friend").await;
+    let (invite, code) = invite_of_many(&server).await;
+    let mut guests = vec![];
+    for _ in 0..3 {
+        let (peer, device, mut client) = guest(&server, &code).await;
+        client.register_with(&ALL).await;
+        friend.wait_for("peer_joined").await;
+        guests.push((peer, device, client));
+    }
+    let waits = Paired::of(&server.redeem(&code, "waits").await.expect(200));
+    let (_, _, mut other) = guest(&server, &invite_of_many(&server).await.1).await;
+    other.register_with(&ALL).await;
+    friend.wait_for("peer_joined").await;
+
+    let path = format!("/api/invites/{invite}?enrolled=revoke");
+    let report = server.admin().delete(&path).await.expect(200);
+    assert_all_acknowledged(&server, &report);
+    assert_eq!(report["counts"], json!({ "revoked": 3, "rejected": 1, "keys": 0, "invites": 1 }));
+    assert_eq!(report["rejected"], json!([waits.peer]));
+    let mut told: Vec<String> = vec![];
+    for _ in 0..3 {
+        told.push(text(&friend.wait_for("peer_revoked").await["payload"], "peer"));
+    }
+    let mut gone: Vec<String> = guests.iter().map(|(peer, ..)| peer.clone()).collect();
+    told.sort();
+    gone.sort();
+    assert_eq!((json!(told), &json!(gone)), (json!(gone), &report["revoked"]));
+    for (_, device, mut client) in guests {
+        assert_mute(&mut client, "friend").await;
+        server.exchange_with("x-device-token", &device).await.expect(401);
+    }
+    server.redeem(&code, "late").await.expect(401);
+    server.decide(&waits.id, "approve").await.expect(409);
+    other.send("offer", Some("friend"), json!("goes on")).await;
+    assert_eq!(friend.wait_for("offer").await["payload"], "goes on");
+}
+
+#[tokio::test]
+async fn a_mesh_is_revoked_and_the_others_go_on() {
+    let server = TestServer::start().await;
+    let (mut a, mut b) = (server.join_fully("a").await, server.join("b").await);
+    let mut lab = vec![];
+    for name in ["one", "two"] {
+        let key = server.key(name, "lab").await;
+        let mut client = server.open(name, &server.exchange(&key).await).await;
+        client.register_with(&ALL).await;
+        lab.push((key, client));
+    }
+    let report = server.admin().post_empty("/api/meshes/lab/revoke").await.expect(200);
+    assert_all_acknowledged(&server, &report);
+    assert_eq!((&report["revoked"], &report["kept"]), (&json!(["one", "two"]), &Value::Null));
+    for ((key, mut client), target) in lab.into_iter().zip(["two", "one"]) {
+        assert_mute(&mut client, target).await;
+        server.exchange_with("x-api-key", &key).await.expect(401);
+    }
+    a.send("offer", Some("b"), json!("goes on")).await;
+    assert_eq!(b.wait_for("offer").await["payload"], "goes on");
+
+    let report = server.admin().post_empty("/api/meshes/default/revoke").await.expect(200);
+    assert_eq!((&report["revoked"], &report["kept"]), (&json!(["a", "b"]), &json!("admin")));
+    assert_mute(&mut a, "b").await;
+    server.admin().get("/api/peers").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_answer_nothing_comes_from_those_who_were_revoked_together() {
+    let server = TestServer::start_with(&FLOOD).await;
+    let mut friend = server.join_fully("friend").await;
+    for _ in 0..5 {
+        let (invite, code) = invite_of_many(&server).await;
+        let (_, _, mut silent) = guest(&server, &code).await;
+        let (name, _, mut loud) = guest(&server, &code).await;
+        loud.register().await;
+        silent.register_with(&ALL).await;
+        let path = format!("/api/invites/{invite}?enrolled=revoke");
+        let traffic = Traffic::start(loud, "friend");
+        let mute = async || server.admin().delete(&path).await.expect(200);
+        mute_under_fire(traffic, &mut friend, &name, mute).await.expect_silence().await;
+        assert_mute(&mut silent, "friend").await;
+    }
+    let traffic = Traffic::start(server.join("loud").await, "friend");
+    let mute = async || server.admin().post_empty("/api/meshes/default/revoke").await.expect(200);
+    mute_under_fire(traffic, &mut friend, "loud", mute).await;
 }

@@ -139,6 +139,8 @@ pub struct Summary {
     pub sent: u64,
     /// Messages that arrived.
     pub received: u64,
+    /// Messages of which a node said that it begins to write them.
+    pub writes: u64,
     /// Things that came again after a resumption and were dropped by their numbers.
     pub repeated: u64,
     /// Messages of which their senders were told that they arrived.
@@ -181,6 +183,7 @@ impl Summary {
             What::Refused(_) => self.refused += 1,
             What::Sent { .. } => self.sent += 1,
             What::Received { .. } => self.received += 1,
+            What::WriteBegan(_) => self.writes += 1,
             What::Repeated { .. } => self.repeated += 1,
             What::Told { verdict: Verdict::Delivered, .. } => self.delivered += 1,
             What::Told { verdict: Verdict::Undeliverable(reason), .. } => {

@@ -489,3 +489,47 @@ fn nothing_passes_after_a_revocation_was_answered() {
     expect(&[Rule::AfterRevoke], began(false));
     expect(&[], began(true));
 }
+
+#[test]
+fn what_lies_behind_an_answer_was_written_after_the_question() {
+    let revoke = |s: &mut Script| s.add("admin", 0, What::RevokeAnswered("a".into()));
+    // The message was under way when the revocation was answered; `b` asks before or after that.
+    let history = |asks_first: bool, answered: bool| {
+        move |s: &mut Script| {
+            s.send("a", "1", "b");
+            if asks_first {
+                s.add("b", 0, What::Asked(1));
+                revoke(s);
+            } else {
+                revoke(s);
+                s.add("b", 0, What::Asked(1));
+            }
+            if answered {
+                s.add("b", 0, What::Answered(1));
+            }
+            s.received("b", "a", "1");
+            s.told("a", "1", "delivered");
+        }
+    };
+    expect(&[Rule::AfterRevoke], history(false, true));
+    expect(&[], history(true, true));
+    expect(&[], history(false, false));
+    // What comes on a socket was written after it was opened.
+    let on_a_new_socket = |revoked_first: bool| {
+        move |s: &mut Script| {
+            s.send("a", "1", "b");
+            s.end_socket("b", 0, End::Reset);
+            if revoked_first {
+                revoke(s);
+            }
+            s.resume("b", 1, 4, 1, 0);
+            if !revoked_first {
+                revoke(s);
+            }
+            s.received("b", "a", "1");
+            s.told("a", "1", "delivered");
+        }
+    };
+    expect(&[Rule::AfterRevoke], on_a_new_socket(true));
+    expect(&[], on_a_new_socket(false));
+}

@@ -1,0 +1,164 @@
+//! The load balancers as they ship, real ones, in front of three gateways: quiet sockets stand for longer than the
+//! balancer's time-out for anything else, and nobody loses anything when a gateway behind it drains.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use heliograph_sandbox::{Folder, Port, Process, Program, find_program};
+use heliograph_testkit::{Dial, MeshClient, Node, eventually, in_time};
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::scene::{CLIENTS, Scene, alone, flows, name, plan, token};
+
+const HAPROXY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/haproxy/haproxy.cfg"));
+const NGINX: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/nginx/nginx.conf"));
+/// The bound that holds for what is no WebSocket, in place of a minute: the tests have no time for that. What the
+/// shipped files say about WebSockets stays as it is.
+const IDLE: Duration = Duration::from_secs(3);
+/// More than the drain window of test nodes, and what they do afterwards.
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Haproxy,
+    Nginx,
+}
+
+/// A running load balancer.
+struct Balancer {
+    process: Process,
+    address: SocketAddr,
+    _port: Port,
+    _folder: Folder,
+}
+
+impl Balancer {
+    async fn start(kind: Kind, configuration: &str, nodes: &[Node]) -> Self {
+        let (port, folder) = (Port::reserve().unwrap(), Folder::new("balancer").unwrap());
+        let address = port.address();
+        let file = folder.path().join("balancer.conf");
+        std::fs::write(&file, placed(kind, configuration, address, nodes, &folder)).unwrap();
+        let program = match kind {
+            Kind::Haproxy => {
+                Program::new(find_program("haproxy", "haproxy").unwrap()).args(["-db", "-f"]).arg(file)
+            }
+            Kind::Nginx => {
+                let pid = folder.path().join("nginx.pid");
+                Program::new(find_program("nginx", "nginx-light").unwrap())
+                    .args(["-e", "stderr", "-g"])
+                    .arg(format!("daemon off; pid {};", pid.display()))
+                    .arg("-c")
+                    .arg(file)
+            }
+        };
+        let process = program.start().unwrap();
+        let mut balancer = Self { process, address, _port: port, _folder: folder };
+        eventually("the load balancer listens", async || {
+            balancer.process.must_run().unwrap();
+            TcpStream::connect(address).await.ok().map(drop)
+        })
+        .await;
+        balancer
+    }
+}
+
+/// Replaces what must be there.
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "the shipped file does not say {from:?} any more");
+    text.replace(from, to)
+}
+
+/// A configuration with addresses of these nodes, a folder of its own, and a shorter patience.
+fn placed(kind: Kind, configuration: &str, address: SocketAddr, nodes: &[Node], folder: &Folder) -> String {
+    let mut text = configuration.to_owned();
+    for (number, node) in (1..).zip(nodes) {
+        let (shipped, public) = (format!(" gateway-{number}:8080"), node.address());
+        let checked = match kind {
+            Kind::Haproxy => format!(" {public} port {}", node.ops_address().port()),
+            Kind::Nginx => format!(" {public}"),
+        };
+        text = replaced(&text, &shipped, &checked);
+    }
+    let idle = IDLE.as_secs();
+    match kind {
+        Kind::Haproxy => {
+            text = replaced(&text, "bind :8080", &format!("bind {address}"));
+            text = replaced(&text, "timeout client 60s", &format!("timeout client {idle}s"));
+            replaced(&text, "timeout server 60s", &format!("timeout server {idle}s"))
+        }
+        Kind::Nginx => {
+            let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .map(|what| format!("{what}_temp_path {}/{what};", folder.path().display()));
+            let defaults =
+                format!("proxy_read_timeout {idle}s; proxy_send_timeout {idle}s; {}", temporary.join(" "));
+            text = replaced(&text, "http {\n", &format!("http {{\n{defaults}\n"));
+            replaced(&text, "listen 8080;", &format!("listen {address};"))
+        }
+    }
+}
+
+/// What ships, and the same without what it says about sockets that are quiet.
+fn shipped(kind: Kind) -> (&'static str, String) {
+    let (text, patience) = match kind {
+        Kind::Haproxy => (HAPROXY, "timeout tunnel"),
+        Kind::Nginx => (NGINX, "proxy_read_timeout"),
+    };
+    let without: Vec<_> = text.lines().filter(|line| !line.trim_start().starts_with(patience)).collect();
+    assert_eq!(without.len() + 1, text.lines().count(), "{patience}");
+    (text, without.join("\n") + "\n")
+}
+
+async fn connect(balancer: &Balancer, peer: usize) -> MeshClient {
+    let client = Dial::to(balancer.address).token(&token(peer)).open(&name(peer)).await;
+    let mut client = client.unwrap_or_else(|status| panic!("refused: {status}"));
+    client.register().await;
+    client
+}
+
+/// A socket stays open through the shipped load balancer, and would not with the default.
+async fn quiet_sockets_stand(kind: Kind, balancer: &Balancer, nodes: &[Node]) {
+    let impatient = Balancer::start(kind, &shipped(kind).1, nodes).await;
+    let mut stays = connect(balancer, CLIENTS).await;
+    let mut goes = connect(&impatient, CLIENTS + 1).await;
+    let code = in_time("the impatient one gives up", goes.closed()).await;
+    assert_eq!(code, None, "closed by a gateway");
+    // Both are as old; one more time-out on top.
+    assert_eq!(stays.anything_within(IDLE).await, None);
+    stays.send("ping", None, json!({})).await;
+    stays.expect("pong").await;
+    stays.close().await;
+}
+
+/// Clients know the load balancer alone, and move when the gateway that they are on drains.
+async fn a_gateway_behind_it_drains(kind: Kind) {
+    const SESSIONS: &str = r#"heliograph_sessions{dialect="mesh"}"#;
+    let alone = alone().await;
+    let cluster = plan(CLIENTS + 2).settings(&[("TRUSTED_PROXIES", "127.0.0.1/32")]).start().await;
+    let balancer = Balancer::start(kind, shipped(kind).0, cluster.nodes()).await;
+    quiet_sockets_stand(kind, &balancer, cluster.nodes()).await;
+
+    let scene = Scene::at(&[balancer.address], cluster, alone).await;
+    let (drained, others) = scene.cluster.nodes().split_first().unwrap();
+    for node in scene.cluster.nodes() {
+        assert!(node.metric(SESSIONS).await > 0, "the load balancer leaves {} out", node.gateway());
+    }
+    drained.terminate();
+    let status = drained.ended(STOPPED_WITHIN).await;
+    assert!(status.success(), "{status}");
+    scene.swarm.wait_until_all_stand().await;
+    flows(others).await;
+    let summary = scene.finish(|expected| (expected.codes, expected.nothing_lost) = (true, true)).await;
+    assert!(summary.resumed > 0, "nobody had to move: {summary:?}");
+    assert_eq!((summary.fresh, summary.lost), (0, 0), "{summary:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn haproxy_keeps_quiet_sockets_and_moves_clients_of_a_node_that_drains() {
+    a_gateway_behind_it_drains(Kind::Haproxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_keeps_quiet_sockets_and_moves_clients_of_a_node_that_drains() {
+    a_gateway_behind_it_drains(Kind::Nginx).await;
+}

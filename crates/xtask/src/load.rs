@@ -1,0 +1,19 @@
+//! The load tests: type-checked, their protocol module tried against a real gateway, every script run for a moment.
+
+use anyhow::Result;
+
+use crate::command::{Run, root};
+use crate::tools;
+
+/// With `k6` where there is one; without it the tests say so, and run the scripts on Node.
+pub(crate) fn test() -> Result<()> {
+    tools::node()?;
+    Run::cargo(&["build", "--package", "heliograph"]).go()?;
+    let folder = root().join("load-tests");
+    Run::new("npm", &["ci", "--no-audit", "--no-fund", "--silent"]).at(&folder).go()?;
+    Run::new("npm", &["run", "types", "--silent"]).at(&folder).go()?;
+    Run::new("npm", &["test", "--silent"])
+        .at(&folder)
+        .env("HELIOGRAPH_BIN", root().join("target/debug/heliograph"))
+        .go()
+}

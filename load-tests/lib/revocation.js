@@ -1,0 +1,97 @@
+// @ts-check
+// A revocation under traffic: once it is enforced, nothing arrives any more, in either direction.
+
+import { Peer, calls, expect } from "./mesh.js";
+import { TYPE, joined, pairDevice, sleep } from "./pair.js";
+
+/**
+ * @typedef {import("./mesh.js").World} World
+ * @typedef {import("./pair.js").Service} Service
+ *
+ * @typedef {object} Outcome
+ * @property {number} before Messages that arrived before the revocation: without any, nothing would be shown.
+ * @property {number} sentAfter Messages sent after the answer "enforced".
+ * @property {number} after Messages that arrived though they were sent, or were certainly written, after that answer.
+ * @property {boolean} enforced Whether the service answered so.
+ * @property {number} waitedMs Until it did.
+ */
+
+/** Milliseconds between two messages of each side. */
+const EVERY = 10;
+/** How long both talk after the answer. */
+const AFTERWARDS = 1_500;
+/** How many messages must have arrived first, and how long that may take. */
+const BEFORE = 20;
+const PATIENCE = 20_000;
+const LOOK = 20;
+
+/**
+ * @param {World} world @param {Service} service @param {string} name @param {number} place
+ * @returns {Promise<Outcome>}
+ */
+export async function revokeUnderTraffic(world, service, name, place) {
+  const victim = await pairDevice(world, service, `${name}-victim`, place);
+  const witness = await pairDevice(world, service, `${name}-witness`, place + 1);
+  /** @type {Outcome} */
+  const outcome = { before: 0, sentAfter: 0, after: 0, enforced: false, waitedMs: 0 };
+  let enforced = false;
+  let barrier = false;
+  /** @param {Peer} peer @param {Peer} other */
+  const listen = (peer, other) => {
+    peer.onMessage = (frame) => {
+      if (frame.type !== TYPE || frame.peer_id !== other.id) return;
+      if (frame.payload.after || (barrier && peer === witness)) outcome.after += 1;
+      else if (!enforced) outcome.before += 1;
+    };
+  };
+  listen(victim, witness);
+  listen(witness, victim);
+  await joined(witness);
+  await joined(victim);
+
+  let talking = true;
+  /** @param {Peer} peer @param {Peer} other */
+  const talk = async (peer, other) => {
+    while (talking) {
+      // A message that was sent after the answer says so itself: there is no doubt about time when it arrives.
+      if (peer.send(TYPE, other.id, { after: enforced }) && enforced) outcome.sentAfter += 1;
+      await sleep(world, EVERY);
+    }
+  };
+  const talks = [talk(victim, witness), talk(witness, victim)];
+  const end = world.now() + PATIENCE;
+  while (outcome.before < BEFORE && world.now() < end) await sleep(world, LOOK);
+
+  const asked = world.now();
+  // Revoked at another node than the victim's.
+  const base = service.bases[(place + 2) % service.bases.length] ?? "";
+  const report = await expect(world, base, calls.revoke(service.admin, victim.id), 200);
+  enforced = report.enforced === true;
+  outcome.enforced = enforced;
+  outcome.waitedMs = world.now() - asked;
+  // What was written before the answer may still be on its way to us. It comes before the answers to two pings.
+  await pinged(world, witness);
+  await pinged(world, witness);
+  barrier = true;
+  await sleep(world, AFTERWARDS);
+  talking = false;
+  await Promise.all(talks);
+  victim.stop();
+  witness.stop();
+  return outcome;
+}
+
+/** An answer to a ping, or an end of patience. @param {World} world @param {Peer} peer @returns {Promise<void>} */
+function pinged(world, peer) {
+  return new Promise((done) => {
+    const notice = peer.onNotice;
+    const timer = world.later(done, PATIENCE);
+    peer.onNotice = (frame) => {
+      if (frame.type !== "pong") return notice(frame);
+      peer.onNotice = notice;
+      world.cancel(timer);
+      done();
+    };
+    peer.send("ping", null, {});
+  });
+}

@@ -1,0 +1,2 @@
+-- Who came by an invite: their rights may be taken away with it.
+CREATE INDEX pairings_by_invite ON pairings (invite, mesh, peer);
