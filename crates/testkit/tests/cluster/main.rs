@@ -17,6 +17,7 @@ mod nodes;
 mod postgres;
 mod redis;
 mod revocation;
+mod rooms;
 mod scene;
 mod sessions;
 mod storm;
