@@ -132,7 +132,7 @@ class Rendezvous extends Room {
     if (type === "challenge") {
       const text = new TextEncoder().encode([PROOF, this.own.room, this.own.id, message.nonce].join("\n"));
       const signature = await crypto.subtle.sign({ name: "ECDSA", hash: "SHA-256" }, this.own.privateKey, text);
-      this.say(JSON.stringify({ type: "proof", alg: "ES256", signature: base64url(signature) }));
+      this.say(JSON.stringify({ type: "proof", alg: "ES256", signature: inBase64(signature) }));
     } else if (type === "welcome") {
       this.id = message.peerId;
       // Who was there before us gets our offer; who comes later offers to us.
@@ -225,6 +225,6 @@ async function fingerprint({ kty, crv, x, y }) {
   return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function base64url(bytes) {
+function inBase64(bytes) {
   return btoa(String.fromCharCode(...new Uint8Array(bytes))).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }

@@ -110,6 +110,12 @@ for (const [colorScheme, width] of [["light", 1280], ["dark", 360]]) {
     await admin.getByLabel("Admin key").waitFor();
     await check(admin, "sign-in");
 
+    const rooms = await tabs.tab("/rooms");
+    await check(rooms, "rooms");
+    await rooms.getByRole("button", { name: "Enter" }).click();
+    await rooms.locator("#state[data-status=online]").waitFor();
+    await check(rooms, "in a room");
+
     // With reduced motion asked for, nothing moves by itself.
     const moving = await page.evaluate(() => document.getAnimations().length);
     assert.equal(moving, 0);
