@@ -840,4 +840,4 @@ async fn swallow<S: AsyncRead + Unpin>(stream: &mut S) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -142,3 +142,73 @@ impl Feed {
         self.gateway.metrics.lease.look(&self.gateway.authority, Instant::now());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use heliograph_core::id::{Epoch, PeerId};
+    use heliograph_core::limits::Limits;
+    use heliograph_core::stage::Stage;
+    use heliograph_store::{By, NewKey};
+    use heliograph_wire::Dialect;
+
+    use super::*;
+    use crate::connection::tests::World;
+    use crate::directory::Handle;
+
+    const BY: By<'static> = By { actor: "test", now: 1 };
+
+    fn key(mesh: &MeshName, peer: &PeerId) -> NewKey {
+        NewKey {
+            id: "key".into(),
+            secret: [1; 32],
+            mesh: mesh.clone(),
+            peer: peer.clone(),
+            role: "agent".into(),
+            name: String::new(),
+        }
+    }
+
+    /// What the lease's row says is carried out.
+    async fn acknowledged(gateway: &Gateway) -> Version {
+        gateway.store.leases().await.unwrap()[0].acknowledged
+    }
+
+    /// A check may have been made before the change: until its write has ended the change is heard of, neither applied nor
+    /// acknowledged, and the metrics show it.
+    #[tokio::test]
+    async fn a_change_lags_until_writes_that_began_before_it_have_ended() {
+        let gateway = World::new(Limits::default()).gateway;
+        let (mesh, peer) = (MeshName::default_mesh(), PeerId::parse("a").unwrap());
+        gateway.store.create_key(key(&mesh, &peer), BY).await.unwrap();
+        let space = gateway.directory.space(&mesh);
+        let handle = Arc::new(Handle::new(space.intern(&peer), Epoch(1), Dialect::Mesh, Stage::Live));
+        space.insert(Arc::clone(&handle));
+        let mut feed = Feed {
+            gateway: Arc::clone(&gateway),
+            applied: Version(0),
+            acknowledged: Version(0),
+            failing: false,
+        };
+        feed.start().await.unwrap();
+        let lease = &gateway.metrics.lease;
+        assert_eq!((lease.lag.get(), gateway.version()), (0, Version(1)));
+
+        handle.begin_turn(1);
+        gateway.store.revoke_peer(&mesh, &peer, BY).await.unwrap();
+        let turn = tokio::spawn(async move { feed.turn().await });
+        let heard = async {
+            while lease.lag.get() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), heard).await.expect("it does not hear of the change");
+        assert_eq!(handle.peer.right.standing(), Standing::Revoked, "nothing new passes");
+        assert_eq!((lease.lag.get(), gateway.version()), (1, Version(1)));
+        assert_eq!(acknowledged(&gateway).await, Version(1));
+        handle.end_turn();
+        turn.await.unwrap().unwrap();
+        assert_eq!((lease.lag.get(), gateway.version()), (0, Version(2)));
+        assert_eq!(acknowledged(&gateway).await, Version(2));
+        assert_eq!(lease.renewals.get(), 3, "one to begin with, one that hears of it, one that acknowledges");
+    }
+}
