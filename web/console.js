@@ -239,6 +239,8 @@ const invites = new List("invites", {
       const row = h("tr", {}, ...cells("head", "status", "uses", "expires", "by", "actions"));
       row.querySelector('[data-cell="actions"]').append(
         h("button", { type: "button", class: "danger quiet small", "aria-label": `Revoke invite ${i.id}`, onclick: (e) => revokeInvite(e.currentTarget, i) }, "Revoke"),
+        " ",
+        h("button", { type: "button", class: "danger quiet small", "aria-label": `Revoke all who came by ${i.id}`, onclick: (e) => revokeEnrolled(e.currentTarget, i) }, "Revoke all"),
       );
       return row;
     },
@@ -257,6 +259,23 @@ async function revokeInvite(button, invite) {
   await busy(button, async () => {
     await admin.delete(`/api/invites/${path(invite.id)}`);
     notify("The invite is revoked.");
+    $("title-invites").focus();
+  });
+  refresh();
+}
+
+async function revokeEnrolled(button, invite) {
+  const sure = await confirmDialog({
+    title: "Revoke all who came by this invite?",
+    text: `Everybody who enrolled by ${invite.id} loses their right, on every gateway; devices that wait are rejected, and the invite can no longer be used. This cannot be taken back.`,
+    action: "Revoke all",
+  });
+  if (!sure) return;
+  await busy(button, async () => {
+    const first = await admin.delete(`/api/invites/${path(invite.id)}?enrolled=revoke&wait=enforced`);
+    const report = await untilEnforced(admin, first ?? {});
+    const { revoked = 0, rejected = 0 } = report.counts ?? {};
+    notify(`${plural(revoked, "peer")} revoked, ${plural(rejected, "waiting device")} rejected. ${reportSentence(report)}`);
     $("title-invites").focus();
   });
   refresh();

@@ -132,6 +132,14 @@ test("an invite is shown once with its QR code, works, and can be revoked", asyn
   await page.locator("#rows-invites").getByText("revoked").waitFor();
   const again = await server.call("POST", "/api/pairing/pair", { body: { code, agent_name: "Lookout" }, admin: false });
   assert.equal(again.status, 401);
+
+  // The device that came by it waits on; asked to, the invite takes it along.
+  const invite = page.locator("#rows-invites tr").filter({ hasText: "revoked" }).first();
+  await invite.getByRole("button", { name: /^Revoke all who came by/ }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Revoke all" }).click();
+  await page.locator("#notices").getByText(/0 peers revoked, 1 waiting device rejected\. Enforced/).waitFor();
+  const status = await server.call("GET", `/api/peers/${pair.json.peer_id}`);
+  assert.equal(status.json.status, "rejected");
 });
 
 async function signInHere(page) {

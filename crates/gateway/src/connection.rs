@@ -1005,4 +1005,4 @@ async fn swallow<S: AsyncRead + Unpin>(stream: &mut S) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

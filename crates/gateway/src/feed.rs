@@ -22,14 +22,19 @@ struct Feed {
     applied: Version,
     acknowledged: Version,
     failing: bool,
+    /// The store has known less than was applied here. It may catch up in number, and what it tells then is another
+    /// history.
+    went_back: bool,
 }
+
+const WENT_BACK: &str = "the database knows fewer changes than this node has applied (an old backup, a standby that lost \
+    commits): start this node anew";
 
 /// Runs until the gateway stops; gives the lease back at the end.
 pub(crate) async fn run(gateway: Arc<Gateway>) {
     let mut hints = gateway.store.hints(Hint::Change);
     let term = gateway.config.lease_term;
-    let mut feed =
-        Feed { gateway: Arc::clone(&gateway), applied: Version(0), acknowledged: Version(0), failing: false };
+    let mut feed = Feed::new(Arc::clone(&gateway));
     let mut started = false;
     loop {
         hints.mark_unchanged();
@@ -49,6 +54,10 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
 }
 
 impl Feed {
+    fn new(gateway: Arc<Gateway>) -> Self {
+        Self { gateway, applied: Version(0), acknowledged: Version(0), failing: false, went_back: false }
+    }
+
     /// The first turn: what lies before is read from the store when a peer connects, so the history is skipped.
     async fn start(&mut self) -> Result<()> {
         self.applied = self.bounded(self.gateway.store.version()).await?;
@@ -66,9 +75,16 @@ impl Feed {
     }
 
     async fn renew(&mut self) -> Result<()> {
+        // Before the row moves again: who revokes waits for it until it has stood still for a term.
+        self.refuse_other_history()?;
         let sent_at = Instant::now();
         let renew = self.gateway.store.renew(&self.gateway.id, self.applied, self.acknowledged);
         let Renewal { version, changes } = self.bounded(renew).await?;
+        if version < self.applied {
+            tracing::error!("{WENT_BACK}");
+            self.went_back = true;
+        }
+        self.refuse_other_history()?;
         let lease = &self.gateway.metrics.lease;
         lease.renewals.inc();
         lease.lags(version, self.applied);
@@ -78,6 +94,10 @@ impl Feed {
         self.gateway.authority.applied(self.applied);
         self.gateway.authority.renewed(sent_at, self.gateway.config.lease_term);
         Ok(())
+    }
+
+    fn refuse_other_history(&self) -> Result<()> {
+        if self.went_back { Err(StoreError::Inconsistent(WENT_BACK.to_owned())) } else { Ok(()) }
     }
 
     /// A store that does not answer within a term is as good as gone.
@@ -139,5 +159,93 @@ impl Feed {
             _ => {}
         }
         self.gateway.metrics.lease.look(&self.gateway.authority, Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heliograph_core::id::{Epoch, PeerId};
+    use heliograph_core::limits::Limits;
+    use heliograph_core::stage::Stage;
+    use heliograph_store::{By, NewKey};
+    use heliograph_wire::Dialect;
+
+    use super::*;
+    use crate::connection::tests::World;
+    use crate::directory::Handle;
+
+    const BY: By<'static> = By { actor: "test", now: 1 };
+
+    fn key(mesh: &MeshName, peer: &PeerId) -> NewKey {
+        NewKey {
+            id: "key".into(),
+            secret: [1; 32],
+            mesh: mesh.clone(),
+            peer: peer.clone(),
+            role: "agent".into(),
+            name: String::new(),
+        }
+    }
+
+    /// What the lease's row says is carried out.
+    async fn acknowledged(gateway: &Gateway) -> Version {
+        gateway.store.leases().await.unwrap()[0].acknowledged
+    }
+
+    /// A check may have been made before the change: until its write has ended the change is heard of, neither applied nor
+    /// acknowledged, and the metrics show it.
+    #[tokio::test]
+    async fn a_change_lags_until_writes_that_began_before_it_have_ended() {
+        let gateway = World::new(Limits::default()).gateway;
+        let (mesh, peer) = (MeshName::default_mesh(), PeerId::parse("a").unwrap());
+        gateway.store.create_key(key(&mesh, &peer), BY).await.unwrap();
+        let space = gateway.directory.space(&mesh);
+        let handle = Arc::new(Handle::new(space.intern(&peer), Epoch(1), Dialect::Mesh, Stage::Live));
+        space.insert(Arc::clone(&handle));
+        let mut feed = Feed::new(Arc::clone(&gateway));
+        feed.start().await.unwrap();
+        let lease = &gateway.metrics.lease;
+        assert_eq!((lease.lag.get(), gateway.version()), (0, Version(1)));
+
+        handle.begin_turn(1);
+        gateway.store.revoke_peer(&mesh, &peer, BY).await.unwrap();
+        let turn = tokio::spawn(async move { feed.turn().await });
+        let heard = async {
+            while lease.lag.get() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), heard).await.expect("it does not hear of the change");
+        assert_eq!(handle.peer.right.standing(), Standing::Revoked, "nothing new passes");
+        assert_eq!((lease.lag.get(), gateway.version()), (1, Version(1)));
+        assert_eq!(acknowledged(&gateway).await, Version(1));
+        handle.end_turn();
+        turn.await.unwrap().unwrap();
+        assert_eq!((lease.lag.get(), gateway.version()), (0, Version(2)));
+        assert_eq!(acknowledged(&gateway).await, Version(2));
+        assert_eq!(lease.renewals.get(), 3, "one to begin with, one that hears of it, one that acknowledges");
+    }
+
+    /// What it tells after it has caught up in number is not what happened here.
+    #[tokio::test]
+    async fn a_store_that_went_back_is_not_believed_again() {
+        let gateway = World::new(Limits::default()).gateway;
+        let (mesh, peer) = (MeshName::default_mesh(), PeerId::parse("a").unwrap());
+        let mut feed = Feed::new(Arc::clone(&gateway));
+        feed.start().await.unwrap();
+        feed.applied = Version(1); // of a history that is no more
+        let refuses = |turned| matches!(turned, Err(StoreError::Inconsistent(why)) if why == WENT_BACK);
+        assert!(refuses(feed.turn().await));
+        let row = gateway.store.leases().await.unwrap();
+        gateway.store.create_key(key(&mesh, &peer), BY).await.unwrap();
+        gateway.store.revoke_peer(&mesh, &peer, BY).await.unwrap();
+        assert!(refuses(feed.turn().await));
+        assert_eq!((gateway.version(), acknowledged(&gateway).await), (Version(0), Version(0)));
+        assert_eq!(gateway.metrics.lease.renewals.get(), 1, "no lease was taken from it");
+        assert_eq!(
+            gateway.store.leases().await.unwrap(),
+            row,
+            "its row runs out, so that no revoke waits for it"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heliograph_bus::{Destination, Heir, Inbox, Lost, Parcel, RemoteSignal, Sent, Witness};
-use heliograph_core::authority::Standing;
+use heliograph_core::authority::{Denial, Standing};
 use heliograph_core::id::{Epoch, PeerId, SpaceName};
 use heliograph_core::message::{Receipt, Signal, Undeliverable};
 use heliograph_core::session::Mail;
@@ -12,6 +12,7 @@ use heliograph_core::stage::{Arrival, Stage, Way};
 
 use crate::directory::{Handle, Space};
 use crate::gateway::{Gateway, unix_micros};
+use crate::metrics::Side;
 use crate::outbox::Pushed;
 use crate::trace::{self, Leg};
 
@@ -78,7 +79,9 @@ impl Gateway {
 
     /// The one delivery: messages from this node and from others pass here into the target's queue.
     pub(crate) fn deliver(&self, handle: &Handle, signal: Signal) -> Result<(), Undeliverable> {
-        if !handle.peer.right.is_approved() {
+        let standing = handle.peer.right.standing();
+        if standing != Standing::Approved {
+            self.metrics.denied(Side::Target, Denial::Target(standing));
             return Err(Undeliverable::Unavailable);
         }
         match handle.outbox.push(Mail::Signal(signal), &self.config.limits) {

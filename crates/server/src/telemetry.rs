@@ -8,7 +8,6 @@ use std::io::{IsTerminal, stderr};
 
 use anyhow::{Context, Result};
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::filter_fn;
@@ -75,7 +74,6 @@ pub fn init(config: &LoggingConfig) -> Result<Guard> {
     if let Some(traces) = &traces {
         let _set_up_once = heliograph_gateway::trace::install(Box::new(Messages(traces.tracer(SERVICE))));
     }
-    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     Ok(Guard { traces })
 }
 

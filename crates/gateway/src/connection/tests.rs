@@ -25,13 +25,14 @@ use heliograph_wire::Dialect;
 
 type Client = WebSocketStream<DuplexStream>;
 
-struct World {
-    gateway: Arc<Gateway>,
+/// A gateway with a lease, on a bus and a store in memory.
+pub(crate) struct World {
+    pub(crate) gateway: Arc<Gateway>,
     _bus: Arc<Node>,
 }
 
 impl World {
-    fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         let id = GatewayId::parse("gw-test").unwrap();
         let bus = Hub::new().join(id.clone());
         let secret = Secret::new("a secret of tests, long enough for HS256");

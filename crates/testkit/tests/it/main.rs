@@ -14,6 +14,7 @@ mod restart;
 mod resume;
 mod revoke;
 mod rooms;
+mod rooms_bad_input;
 mod sessions;
 mod tokens;
 

@@ -5,7 +5,7 @@ use heliograph_testkit::{Access, FlakyStore, TestServer, eventually};
 use serde_json::{Value, json};
 
 /// The metrics of the interface that one node has.
-const METRICS: [&str; 17] = [
+const METRICS: [&str; 20] = [
     "heliograph_sessions{dialect=\"mesh\"}",
     "heliograph_sessions_total{dialect=\"mesh\"}",
     "heliograph_session_closes_total{code=\"4409\"}",
@@ -16,6 +16,9 @@ const METRICS: [&str; 17] = [
     "heliograph_outbox_dropped_total{reason=\"slow_consumer\"}",
     "heliograph_authorization_denied_total{reason=\"no_lease\",side=\"sender\"}",
     "heliograph_authorization_lease_remaining_seconds",
+    "heliograph_authorization_denied_total{reason=\"revoked\",side=\"target\"}",
+    "heliograph_authorization_lag",
+    "heliograph_authorization_renewals_total",
     "heliograph_authorization_version",
     "heliograph_authorization_fail_closed",
     "heliograph_revoke_enforced_seconds_bucket{le=\"+Inf\"}",
@@ -212,6 +215,48 @@ async fn a_node_that_loses_its_lease_relays_nothing_keeps_its_sockets_and_recove
     assert_eq!(a.expect("delivered").await["payload"]["id"], "2");
     old.send("offer", Some("b"), json!("too")).await;
     assert_eq!(b.expect("offer").await["payload"], "too");
+}
+
+/// Who gathers candidates with an address of the relay needs a right that this node can prove.
+#[tokio::test]
+async fn a_node_without_a_lease_gives_sessions_no_turn_credentials_until_it_has_one_again() {
+    let (store, server) = flaky().await;
+    let mut a = server.join_fully("a").await;
+    store.switch(false);
+    wait_for_lease(&server, false).await;
+    let has_credential =
+        |servers: &Value| servers.as_array().unwrap().iter().any(|s| s.get("credential").is_some());
+    let list = a.register_with(&ALL).await;
+    assert!(!has_credential(&list["ice_servers"]), "{list}");
+    store.switch(true);
+    wait_for_lease(&server, true).await;
+    let list = a.register_with(&ALL).await;
+    assert!(has_credential(&list["ice_servers"]), "{list}");
+}
+
+/// The gauges of the lease say how it is, each time that they are asked.
+#[tokio::test]
+async fn the_lease_is_measured() {
+    let (store, server) = flaky().await;
+    let remaining = async || {
+        let page = server.metrics().await;
+        let line =
+            page.lines().find(|line| line.starts_with("heliograph_authorization_lease_remaining_seconds "));
+        line.and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).unwrap()
+    };
+    let left = remaining().await;
+    assert!(left > 0.0 && left <= 0.5, "{left} s of a lease of half a second");
+    let version = server.applied_version().await;
+    server.key("a", "default").await;
+    eventually("the change is applied", async || {
+        (server.applied_version().await == version + 1).then_some(())
+    })
+    .await;
+    assert_eq!(server.metric("heliograph_authorization_lag").await, 0);
+    store.switch(false);
+    eventually("nothing is left", async || (remaining().await == 0.0).then_some(())).await;
+    store.switch(true);
+    eventually("there is a lease again", async || (remaining().await > 0.0).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

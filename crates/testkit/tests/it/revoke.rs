@@ -1,5 +1,6 @@
 //! Taking a right away: at once, in both directions, for good.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,6 +50,10 @@ async fn a_revoke_mutes_both_directions_and_tells_the_counterparts() {
     assert_eq!(bad.register_with(&ALL).await["peers"], json!([]));
     assert_eq!(old.register().await, ["good"], "and nobody sees it");
     assert_eq!(server.metric("heliograph_sessions{dialect=\"mesh\"}").await, 3);
+    for side in ["sender", "target"] {
+        let denied = format!("heliograph_authorization_denied_total{{reason=\"revoked\",side=\"{side}\"}}");
+        assert_eq!(server.metric(&denied).await, 2, "{side}: two messages of each direction");
+    }
 }
 
 #[tokio::test]
@@ -243,7 +248,14 @@ async fn mute_under_fire(
     mute: impl AsyncFnOnce() -> Value,
 ) -> MeshClient {
     target.wait_for("offer").await; // it runs
-    let report = mute().await;
+    let mut mute = pin!(mute());
+    let report = loop {
+        tokio::select! {
+            report = &mut mute => break report,
+            // It reads on: a socket that stands still in the middle of a write is cut off for the sake of the revoke.
+            message = target.next() => drop(message.unwrap_or_else(|end| panic!("{peer}: {end:?}"))),
+        }
+    };
     traffic.answered.store(true, Ordering::SeqCst);
     assert_eq!(report["enforced"], true);
     // What was written before the answer lies before the answer to this ping.

@@ -4,6 +4,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a panic is how tests and their helpers fail")]
 
 mod collector;
+mod faults;
 mod metrics;
 mod prometheus;
 mod promql;
