@@ -12,10 +12,20 @@ use heliograph_core::message::Undeliverable;
 use heliograph_core::session::Mail;
 use heliograph_store::{Hint, Renewal, Result, StandingChange, StoreError};
 
+use crate::directory::Handle;
 use crate::gateway::Gateway;
 
 /// How long a socket that stands still in the middle of a write may hold up an acknowledgement.
 const SETTLE_PATIENCE: Duration = Duration::from_millis(250);
+
+impl Gateway {
+    /// The peer of a session was revoked: the session gives its place up now, also if its client has not said yet whether
+    /// it goes on for a former one, and nothing waits for that word any more.
+    pub(crate) fn mute(&self, handle: &Handle) {
+        let _session_over = handle.outbox.push(Mail::StandingChanged, &self.config.limits);
+        handle.outbox.release();
+    }
+}
 
 struct Feed {
     gateway: Arc<Gateway>,
@@ -138,10 +148,12 @@ impl Feed {
         }
         let id = change.peer.as_str();
         for handle in space.session(id).into_iter().chain(space.former(id)) {
-            let _session_over = handle.outbox.push(Mail::StandingChanged, &self.gateway.config.limits);
             if lost {
+                self.gateway.mute(&handle);
                 // If its client is away, what waits for it goes now, before this change is acknowledged.
                 self.gateway.give_up(handle, Undeliverable::Unavailable);
+            } else {
+                let _session_over = handle.outbox.push(Mail::StandingChanged, &self.gateway.config.limits);
             }
         }
     }

@@ -8,6 +8,7 @@ mod crowd;
 mod introduction;
 mod limits;
 mod mesh;
+mod no_return;
 mod ops;
 mod pairing;
 mod restart;
