@@ -665,6 +665,8 @@ impl Session {
                 self.phase = Phase::Waiting;
                 Effect::Unplace
             }
+            // A place that a former session took is listed until this client says whether it goes on for that one.
+            (Standing::Revoked | Standing::Rejected, Phase::Connected) => Effect::Unplace,
             _ => Effect::None,
         }
     }

@@ -185,6 +185,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let session = Session::new(opening, &gateway.config.limits);
         let handle = admit(&gateway, &space, Entry { peer, profile }, &claim, dialect);
+        if handle.peer.right.standing() == Standing::Revoked {
+            gateway.mute(&handle); // while its place was claimed: the feed may not have seen this session
+        }
         gateway.live.fetch_add(1, Ordering::Relaxed);
         gateway.metrics.sessions.with_label_values(&[dialect.as_str()]).inc();
         gateway.metrics.sessions_total.with_label_values(&[dialect.as_str()]).inc();

@@ -12,10 +12,20 @@ use heliograph_core::message::Undeliverable;
 use heliograph_core::session::Mail;
 use heliograph_store::{Hint, Renewal, Result, StandingChange, StoreError};
 
+use crate::directory::Handle;
 use crate::gateway::Gateway;
 
 /// How long a socket that stands still in the middle of a write may hold up an acknowledgement.
 const SETTLE_PATIENCE: Duration = Duration::from_millis(250);
+
+impl Gateway {
+    /// The peer of a session was revoked: the session gives its place up now, also if its client has not said yet whether
+    /// it goes on for a former one, and nothing waits for that word any more.
+    pub(crate) fn mute(&self, handle: &Handle) {
+        let _session_over = handle.outbox.push(Mail::StandingChanged, &self.config.limits);
+        handle.outbox.release();
+    }
+}
 
 struct Feed {
     gateway: Arc<Gateway>,
@@ -137,10 +147,12 @@ impl Feed {
             });
         }
         for handle in directory.sessions_by_right_of(&peer) {
-            let _session_over = handle.outbox.push(Mail::StandingChanged, &self.gateway.config.limits);
             if lost {
+                self.gateway.mute(&handle);
                 // If its client is away, what waits for it goes now, before this change is acknowledged.
                 self.gateway.give_up(handle, Undeliverable::Unavailable);
+            } else {
+                let _session_over = handle.outbox.push(Mail::StandingChanged, &self.gateway.config.limits);
             }
         }
     }
@@ -199,8 +211,8 @@ mod tests {
         let gateway = World::new(Limits::default()).gateway;
         let (mesh, peer) = (MeshName::default_mesh(), PeerId::parse("a").unwrap());
         gateway.store.create_key(key(&mesh, &peer), BY).await.unwrap();
-        let space = gateway.directory.space(&mesh);
-        let handle = Arc::new(Handle::new(space.intern(&peer), Epoch(1), Dialect::Mesh, Stage::Live));
+        let space = gateway.directory.mesh(&mesh);
+        let handle = Arc::new(Handle::new(space.intern(&peer), Epoch(1), Dialect::Mesh, None, Stage::Live));
         space.insert(Arc::clone(&handle));
         let mut feed = Feed::new(Arc::clone(&gateway));
         feed.start().await.unwrap();

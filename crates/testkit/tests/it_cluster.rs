@@ -9,6 +9,8 @@ mod capabilities;
 mod introduction;
 #[path = "it/mesh.rs"]
 mod mesh;
+#[path = "it/no_return.rs"]
+mod no_return;
 #[path = "it/pairing.rs"]
 mod pairing;
 #[path = "it/resume.rs"]

@@ -8,13 +8,13 @@ mod crowd;
 mod introduction;
 mod limits;
 mod mesh;
+mod no_return;
 mod ops;
 mod pairing;
 mod restart;
 mod resume;
 mod revoke;
 mod rooms;
-mod rooms_bad_input;
 mod sessions;
 mod tokens;
 
