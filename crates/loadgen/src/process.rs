@@ -18,6 +18,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Signs the tokens of a run. Not a secret: the server lives for minutes, on loopback.
 const SECRET: &str = "load-generator-secret-of-no-worth-0123456789abcdef";
 
+/// The key of whoever administers a measured product; as much worth.
+pub const ADMIN_KEY: &str = "ak_loadgenerator_administrator_0123456789";
+
 /// A running server; dropping it ends the process and removes its data.
 #[derive(Debug)]
 pub struct Server {
@@ -199,6 +202,7 @@ fn configured(program: &Path, mode: &str, limits: Limits) -> Program {
         .without_env("HELIOGRAPH_")
         .without_env("OTEL_")
         .arg(mode)
+        .env("HELIOGRAPH_BOOTSTRAP_ADMIN_KEY", ADMIN_KEY)
         .env("HELIOGRAPH_SIGNING_SECRET", SECRET);
     match limits {
         Limits::Default => command,

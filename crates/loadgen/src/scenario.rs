@@ -15,6 +15,7 @@ pub mod idle;
 pub mod join;
 pub mod reconnect;
 pub mod relay;
+pub mod revoke;
 pub mod setup;
 pub mod storm;
 

@@ -97,13 +97,16 @@ pub enum Mutation {
     StaleLook,
     /// A run-out lease is removed though its row has moved (`remove_lease` without the beat).
     RemovesMovedRow,
-    /// A node that stops gives its lease back and goes on to use it (no `Authority::give_back` in `feed::run`).
+    /// A node that stops gives its lease back and goes on to use it (`feed::run` at its end; a known gap,
+    /// `docs/revocation.md`).
     GivesBackInUse,
-    /// A frame's word for its sender counts whatever its age (`from_remote` without the horizon).
+    /// A frame's word for its sender counts whatever its age (`from_remote`; a known gap,
+    /// `docs/revocation.md`).
     VouchesForever,
     /// A node follows a database that knows less than it does (`Feed::renew` without a look at the version).
     BelievesOldDatabase,
-    /// Rights are read before the feed knows from where it follows them (`Gateway::peer` without `has_begun`).
+    /// Rights are read before the feed knows from where it follows them (`Gateway::peer` before
+    /// `Feed::start`; a known gap, `docs/revocation.md`).
     ReadsBeforeBegin,
 }
 
@@ -118,8 +121,8 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// The protocol as it is built.
-    pub fn as_built(bounds: Bounds) -> Self {
+    /// The protocol without a mistake. Where the program does less, `docs/revocation.md` names it as a known gap.
+    pub fn sound(bounds: Bounds) -> Self {
         Self { bounds, mutation: None, progress: false }
     }
 

@@ -4,7 +4,7 @@ use crate::state::{Feed, Life, Node, Progress, Request, Right, State, Turn, Wait
 use crate::{HOLDER_TERM, Mutation, Revocation};
 
 impl Revocation {
-    /// In the program rights are not read before the feed has begun, so that the two are one step.
+    /// No rights are read before the feed has begun, so that the two are one step.
     pub(crate) fn boot(&self, state: &mut State, n: usize) {
         state.nodes[n].life = Life::Up;
         if !self.has(Mutation::ReadsBeforeBegin) {

@@ -38,7 +38,7 @@ const STARTS_LATE: &str = "a node that starts later is not waited for";
 /// `possible`: what has to happen in some of them.
 fn holds(bounds: Bounds, floor: usize, possible: &[&str]) {
     let checker =
-        Revocation::as_built(bounds).checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        Revocation::sound(bounds).checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     println!("{} states, {} steps, {bounds:?}", checker.unique_state_count(), checker.state_count());
     let found = checker.discoveries();
     for (property, path) in &found {
@@ -167,7 +167,7 @@ fn a_right_that_was_read_before_the_feed_began_is_caught() {
 /// The assumptions about PostgreSQL (`docs/revocation.md`): a change that was answered is not lost, and no lease is.
 #[test]
 fn a_promotion_that_loses_commits_breaks_the_promise() {
-    let loses = |promotion, bounds| Revocation::as_built(Bounds { promotion, ..bounds });
+    let loses = |promotion, bounds| Revocation::sound(Bounds { promotion, ..bounds });
     broken(loses(Promotion::LosesChange, WORDS), NOTHING_CHECKED_LATE);
     broken(loses(Promotion::LosesLeases, LEASES), RUN_OUT_IS_NOT_BELIEVED);
     broken(loses(Promotion::LosesLeases, LEASES), NOTHING_CHECKED_LATE);
@@ -183,7 +183,7 @@ fn a_node_that_follows_a_database_which_went_back_is_caught() {
 /// one again without help.
 #[test]
 fn a_revoke_ends_and_a_node_recovers_from_every_state() {
-    let model = Revocation::as_built(Bounds { words: false, ..WHOLE }).with_progress();
+    let model = Revocation::sound(Bounds { words: false, ..WHOLE }).with_progress();
     let checker = model.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     println!("{} states with progress", checker.unique_state_count());
     let stuck = [heliograph_model::ENDS_WITHOUT_NODES, heliograph_model::RECOVERS_ALONE];

@@ -13,7 +13,7 @@ use heliograph_loadgen::target::Manner;
 
 use crate::Programs;
 use crate::scale::{BATCH, CLUSTER_PEERS, COUNTED, KNOWN, PER_MESH, Scale};
-use crate::turns::{Both, Name, Rows, Side, Turns, mib};
+use crate::turns::{self, Both, Name, Rows, Side, Turns, mib};
 
 /// All processes of the product, through all of the yardstick's.
 const COST: Option<Goal> = Some(Goal::Ratio(1.5));
@@ -36,7 +36,7 @@ impl ClusterBench {
         scale: Scale,
         wanted: &impl Fn(&str) -> bool,
     ) -> anyhow::Result<Vec<Row>> {
-        let parts = ["relay", "latency", "sizes", "setup", "join", "count", "return"];
+        let parts = ["relay", "latency", "sizes", "setup", "join", "count", "return", "revoke"];
         if !parts.iter().any(|part| wanted(&format!("cross-{part}"))) {
             return Ok(vec![]);
         }
@@ -48,7 +48,8 @@ impl ClusterBench {
             databases,
             rows: Rows::default(),
         };
-        if parts[..6].iter().any(|part| wanted(&format!("cross-{part}"))) {
+        if ["relay", "latency", "setup", "join", "count"].iter().any(|part| wanted(&format!("cross-{part}")))
+        {
             bench.two_nodes(wanted).await?;
         }
         if wanted("cross-sizes") {
@@ -56,6 +57,9 @@ impl ClusterBench {
         }
         if wanted("cross-return") {
             bench.returns().await?;
+        }
+        if wanted("cross-revoke") && !bench.programs.against_itself {
+            bench.revocations().await?;
         }
         Ok(bench.rows.0)
     }
@@ -221,6 +225,28 @@ impl ClusterBench {
         add(("cross_statements", "SQL statements per message, the most of these"), most, Some(0.0));
         add(("visit_commands", "Redis commands per token, join and leave"), visit.commands, None);
         add(("visit_statements", "SQL statements per token, join and leave"), visit.statements, None);
+        Ok(())
+    }
+
+    async fn revocations(&mut self) -> anyhow::Result<()> {
+        let mut figures = Both::default();
+        for round in 1..=self.scale.returns {
+            eprintln!(
+                "{} are revoked at 3 nodes, round {round} of {}",
+                self.scale.revocations, self.scale.returns
+            );
+            // Who was revoked stays so: each round has a database of its own.
+            let product = self.product(3, Limits::Off).await?;
+            let run = turns::revocations(product.service(), &self.peers, self.scale.revocations).await?;
+            figures.add(Side::Product, run);
+        }
+        let names = [
+            ("cross_revoke_p50", "a revoke at 3 nodes until its answer, median", "ms"),
+            ("cross_revoke_p99", "a revoke at 3 nodes until its answer, 99th percentile", "ms"),
+            ("cross_revoke_wait_p50", "of it waited for the nodes, median", "ms"),
+            ("cross_revoke_wait_p99", "of it waited for the nodes, 99th percentile", "ms"),
+        ];
+        figures.rows(&mut self.rows, names);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use heliograph_loadgen::target::{Manner, Service};
 
 use crate::Programs;
 use crate::scale::{BATCH, CROWD, KNOWN, PEERS, PER_MESH, STEPS, Scale};
-use crate::turns::{Both, Rows, Turns, mib};
+use crate::turns::{self, Both, Rows, Side, Turns, mib};
 
 /// How the peers are spread.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,9 @@ impl NodeBench {
         bench.timed(wanted).await?;
         if wanted("storm") && !bench.programs.against_itself {
             bench.storm().await?;
+        }
+        if wanted("revoke") && !bench.programs.against_itself {
+            bench.revocations().await?;
         }
         if wanted("memory") {
             bench.memory().await?;
@@ -211,6 +214,26 @@ impl NodeBench {
             column(|wave| mib(wave.after)),
             None,
         );
+        Ok(())
+    }
+
+    async fn revocations(&mut self) -> anyhow::Result<()> {
+        let mut figures = Both::default();
+        for round in 1..=self.scale.returns {
+            eprintln!("{} are revoked, round {round} of {}", self.scale.revocations, self.scale.returns);
+            let server = self.start(Meshes::Many).await?;
+            let product = Service::from(server.target().clone());
+            let peers = Meshes::Many.peers();
+            let run = turns::revocations(&product, &peers, self.scale.revocations).await?;
+            figures.add(Side::Product, run);
+        }
+        let names = [
+            ("revoke_p50", "a revoke until its answer, median", "ms"),
+            ("revoke_p99", "a revoke until its answer, 99th percentile", "ms"),
+            ("revoke_wait_p50", "of it waited for the node, median", "ms"),
+            ("revoke_wait_p99", "of it waited for the node, 99th percentile", "ms"),
+        ];
+        figures.rows(&mut self.rows, names);
         Ok(())
     }
 

@@ -26,6 +26,9 @@ pub(crate) const CLUSTER_PEERS: usize = 5_000;
 /// Messages from each of fifty senders, where it is counted what they cause.
 pub(crate) const COUNTED: u32 = 400;
 
+/// Meshes in which peers are revoked; in each of them one pair sends.
+pub(crate) const REVOKED_MESHES: usize = 50;
+
 /// How much and how long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
@@ -39,6 +42,7 @@ pub(crate) struct Scale {
     pub(crate) exchanges: usize,
     pub(crate) waves: usize,
     pub(crate) returns: usize,
+    pub(crate) revocations: usize,
     pub(crate) kills: bool,
     pub(crate) memory_rounds: usize,
     pub(crate) settle: Duration,
@@ -55,6 +59,7 @@ pub(crate) const FULL: Scale = Scale {
     exchanges: 4_000,
     waves: 6,
     returns: 3,
+    revocations: 200,
     kills: true,
     memory_rounds: 2,
     settle: Duration::from_secs(2),
@@ -71,6 +76,7 @@ pub(crate) const QUICK: Scale = Scale {
     exchanges: 1_500,
     waves: 4,
     returns: 1,
+    revocations: 100,
     kills: false,
     memory_rounds: 1,
     settle: Duration::from_secs(1),

@@ -5,11 +5,12 @@ use heliograph_loadgen::peers::Peer;
 use heliograph_loadgen::report::{Goal, Row};
 use heliograph_loadgen::scenario::join::{self, Coming};
 use heliograph_loadgen::scenario::relay::Pairs;
+use heliograph_loadgen::scenario::revoke::{self, Revocations};
 use heliograph_loadgen::scenario::{Cost, setup};
 use heliograph_loadgen::stats::Samples;
 use heliograph_loadgen::target::{Manner, Service};
 
-use crate::scale::{LATENCY_RATE, PAIRS, RATE, Scale};
+use crate::scale::{LATENCY_RATE, PAIRS, PER_MESH, RATE, REVOKED_MESHES, Scale};
 
 /// Name, description and unit of a row.
 pub(crate) type Name = (&'static str, &'static str, &'static str);
@@ -208,5 +209,39 @@ impl Both<Latency> {
         rows.add(tail, self.each(|run| us(run.tail)), most);
         rows.add(late_median, self.each(|run| us(run.late_median)), None);
         rows.add(late_tail, self.each(|run| us(run.late_tail)), None);
+    }
+}
+
+/// Revocations in the first meshes of `peers`, where the first two peers of each send to one another and some of the
+/// others are revoked.
+pub(crate) async fn revocations(
+    service: &Service,
+    peers: &[Peer],
+    count: usize,
+) -> anyhow::Result<Revocations> {
+    let meshes = || peers.chunks_exact(PER_MESH).take(REVOKED_MESHES);
+    let senders: Vec<_> = meshes().flat_map(|mesh| &mesh[..2]).cloned().collect();
+    let victims = (2..PER_MESH).flat_map(|place| meshes().map(move |mesh| mesh[place].clone()));
+    let victims: Vec<_> = victims.take(count).collect();
+    ensure!(victims.len() == count, "too few peers to revoke");
+    revoke::run(service, &senders, &victims).await
+}
+
+impl Both<Revocations> {
+    /// Median and 99th percentile of the answer, and of the wait in it.
+    pub(crate) fn rows(mut self, rows: &mut Rows, names: [Name; 4]) {
+        let mut column = |samples: fn(&mut Revocations) -> &mut Samples, percent: f64| Both {
+            product: self
+                .product
+                .iter_mut()
+                .map(|run| samples(run).percentile(percent) as f64 / 1e6)
+                .collect(),
+            bare: vec![],
+        };
+        let [median, tail, waited_median, waited_tail] = names;
+        rows.add(median, column(|run| &mut run.answered, 50.0), Some(Goal::Most(15.0)));
+        rows.add(tail, column(|run| &mut run.answered, 99.0), Some(Goal::Most(100.0)));
+        rows.add(waited_median, column(|run| &mut run.waited, 50.0), None);
+        rows.add(waited_tail, column(|run| &mut run.waited, 99.0), None);
     }
 }
