@@ -25,6 +25,11 @@ enum Kind {
     Nginx,
 }
 
+/// Clients that know nothing of `goaway` and `resume`: enough for each gateway to have one.
+const PLAIN: usize = 6;
+/// All peers of a test: the swarm's, the plain ones, two for the test of quiet sockets.
+const PEERS: usize = CLIENTS + PLAIN + 2;
+
 /// A running load balancer.
 struct Balancer {
     process: Process,
@@ -119,8 +124,8 @@ async fn connect(balancer: &Balancer, peer: usize) -> MeshClient {
 /// A socket stays open through the shipped load balancer, and would not with the default.
 async fn quiet_sockets_stand(kind: Kind, balancer: &Balancer, nodes: &[Node]) {
     let impatient = Balancer::start(kind, &shipped(kind).1, nodes).await;
-    let mut stays = connect(balancer, CLIENTS).await;
-    let mut goes = connect(&impatient, CLIENTS + 1).await;
+    let mut stays = connect(balancer, PEERS - 2).await;
+    let mut goes = connect(&impatient, PEERS - 1).await;
     let code = in_time("the impatient one gives up", goes.closed()).await;
     assert_eq!(code, None, "closed by a gateway");
     // Both are as old; one more time-out on top.
@@ -134,7 +139,9 @@ async fn quiet_sockets_stand(kind: Kind, balancer: &Balancer, nodes: &[Node]) {
 async fn a_gateway_behind_it_drains(kind: Kind) {
     const SESSIONS: &str = r#"heliograph_sessions{dialect="mesh"}"#;
     let alone = alone().await;
-    let cluster = plan(CLIENTS + 2).settings(&[("TRUSTED_PROXIES", "127.0.0.1/32")]).start().await;
+    // A window in which clients still find their way when a busy machine makes the load balancer notice late.
+    let settings = [("TRUSTED_PROXIES", "127.0.0.1/32"), ("DRAIN_WINDOW", "10s")];
+    let cluster = plan(PEERS).settings(&settings).start().await;
     let balancer = Balancer::start(kind, shipped(kind).0, cluster.nodes()).await;
     quiet_sockets_stand(kind, &balancer, cluster.nodes()).await;
 
@@ -143,14 +150,41 @@ async fn a_gateway_behind_it_drains(kind: Kind) {
     for node in scene.cluster.nodes() {
         assert!(node.metric(SESSIONS).await > 0, "the load balancer leaves {} out", node.gateway());
     }
+    let mut plain = vec![];
+    for peer in CLIENTS..CLIENTS + PLAIN {
+        plain.push(connect(&balancer, peer).await);
+    }
     drained.terminate();
     let status = drained.ended(STOPPED_WITHIN).await;
     assert!(status.success(), "{status}");
     scene.swarm.wait_until_all_stand().await;
     flows(others).await;
+    let moved = told_to_come_back(plain).await;
+    assert!(moved > 0 && moved < PLAIN, "the load balancer sent {moved} plain clients to one gateway");
     let summary = scene.finish(|expected| (expected.codes, expected.nothing_lost) = (true, true)).await;
     assert!(summary.resumed > 0, "nobody had to move: {summary:?}");
     assert_eq!((summary.fresh, summary.lost), (0, 0), "{summary:?}");
+}
+
+/// How many of these were closed, each with the code that says "come back"; the others are still served.
+async fn told_to_come_back(clients: Vec<MeshClient>) -> usize {
+    let mut moved = 0;
+    for (peer, mut client) in (CLIENTS..).zip(clients) {
+        // Taken or not: what the client reads next tells whether it was closed.
+        client.try_send(&json!({ "type": "ping", "peer_id": name(peer), "payload": {} }).to_string()).await;
+        let code = loop {
+            match client.next().await {
+                Ok(message) if message["type"] == "pong" => break None,
+                Ok(_) => {}
+                Err(code) => break Some(code),
+            }
+        };
+        if let Some(code) = code {
+            assert_eq!(code, Some(1012));
+            moved += 1;
+        }
+    }
+    moved
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
