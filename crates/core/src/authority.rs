@@ -8,7 +8,7 @@
 //! Order that makes a revoke true (DESIGN §6): the feed applies a change to every [`Right`], then drops what is
 //! queued, then acknowledges the version. A check that runs after the acknowledgement reads the new word.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::id::Version;
@@ -101,12 +101,49 @@ pub struct Authority {
     applied: AtomicU64,
     /// Nanoseconds after `origin` until which the view may be believed; 0: never had a lease.
     lease_until: AtomicU64,
+    /// Revocations up to this version may be unknown here; `u64::MAX`: nothing is followed yet.
+    horizon: AtomicU64,
+    /// The lease is being given back, and not believed any more.
+    given_back: AtomicBool,
 }
 
 impl Authority {
     /// A view without a lease. `origin` is the zero of its clock and must not lie after any `now` given later.
     pub fn new(origin: Instant) -> Self {
-        Self { origin, applied: AtomicU64::new(0), lease_until: AtomicU64::new(0) }
+        Self {
+            origin,
+            applied: AtomicU64::new(0),
+            lease_until: AtomicU64::new(0),
+            horizon: AtomicU64::new(u64::MAX),
+            given_back: AtomicBool::new(false),
+        }
+    }
+
+    /// Changes are followed from `version` on. Rights that were read from the store before this must not be used: a
+    /// change between that read and `version` would never be heard of. Only the first call counts.
+    pub fn begins(&self, version: Version) {
+        let _begun = self.horizon.compare_exchange(u64::MAX, version.0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether changes are followed, so that rights may be read from the store.
+    pub fn has_begun(&self) -> bool {
+        self.horizon.load(Ordering::Acquire) != u64::MAX
+    }
+
+    /// A revocation is not remembered any more.
+    pub fn forgets(&self, revoked: Version) {
+        self.horizon.fetch_max(revoked.0, Ordering::AcqRel);
+    }
+
+    /// Whether another node's word for a peer counts that was given with all changes up to `as_of` applied. Of older
+    /// ones nobody here knows whether the peer was revoked since.
+    pub fn takes_word(&self, as_of: Version) -> bool {
+        as_of.0 >= self.horizon.load(Ordering::Acquire)
+    }
+
+    /// From now on nothing is relayed, so that the lease can be given back.
+    pub fn give_back(&self) {
+        self.given_back.store(true, Ordering::SeqCst);
     }
 
     /// The check of both ends of a message: on accept, and last before the socket write. Takes no lock and
@@ -137,6 +174,9 @@ impl Authority {
 
     /// What is left of the lease.
     pub fn lease_remaining(&self, now: Instant) -> Duration {
+        if self.given_back.load(Ordering::SeqCst) {
+            return Duration::ZERO;
+        }
         let until = Duration::from_nanos(self.lease_until.load(Ordering::Acquire));
         until.saturating_sub(now.saturating_duration_since(self.origin))
     }
@@ -225,6 +265,29 @@ mod tests {
         authority.renewed(start + TERM, TERM);
         authority.renewed(start, TERM);
         assert!(authority.is_current(start + TERM + TERM / 2));
+    }
+
+    #[test]
+    fn a_word_counts_as_far_back_as_revocations_are_known() {
+        let authority = Authority::new(Instant::now());
+        assert!(!authority.has_begun() && !authority.takes_word(Version(7)));
+        authority.begins(Version(5));
+        authority.begins(Version(6));
+        assert!(
+            authority.has_begun() && authority.takes_word(Version(5)) && !authority.takes_word(Version(4))
+        );
+        authority.forgets(Version(8));
+        assert!(authority.takes_word(Version(8)) && !authority.takes_word(Version(7)));
+    }
+
+    #[test]
+    fn a_lease_that_is_given_back_is_not_used_any_more() {
+        let now = Instant::now();
+        let authority = Authority::new(now);
+        authority.renewed(now, TERM);
+        authority.give_back();
+        authority.renewed(now, TERM);
+        assert!(!authority.is_current(now));
     }
 
     proptest! {

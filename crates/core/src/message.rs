@@ -30,6 +30,11 @@ impl Peer {
         Self { space: space.into(), id, right: Arc::default(), behind: None }
     }
 
+    /// Whether it is in a room that is open to all: nothing is known of it but the name that it says.
+    pub fn is_guest(&self) -> bool {
+        self.space.is_room() && self.behind.is_none()
+    }
+
     /// Whether it is there by the right of that peer of the mesh.
     pub fn is_by_right_of(&self, peer: &Arc<Self>) -> bool {
         self.behind.as_ref().is_some_and(|behind| Arc::ptr_eq(behind, peer))

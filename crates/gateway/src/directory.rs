@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::quality::RandomState;
+use heliograph_core::authority::{Authority, Standing};
 use heliograph_core::close::CloseCode;
 use heliograph_core::id::{Epoch, MeshName, PeerId, SpaceName};
 use heliograph_core::message::{Capabilities, Peer};
@@ -383,21 +384,22 @@ impl Directory {
         found
     }
 
-    /// Keeps a peer's right current for a while even if nobody else needs it.
-    pub(crate) fn hold(&self, peer: Arc<Peer>, now: Instant) {
+    /// Keeps a peer's right current for a while even if nobody else needs it. `authority` hears of a revocation that
+    /// is let go for it.
+    pub(crate) fn hold(&self, peer: Arc<Peer>, now: Instant, authority: &Authority) {
         let mut held = lock(&self.held);
         if held.len() >= MAX_HELD {
-            held.pop_front();
+            let_go(held.pop_front(), authority);
         }
         held.push_back((now, peer));
     }
 
     /// Lets go of what nobody needs.
-    pub(crate) fn tidy(&self, now: Instant) {
+    pub(crate) fn tidy(&self, now: Instant, authority: &Authority) {
         {
             let mut held = lock(&self.held);
             while held.front().is_some_and(|(since, _)| now.saturating_duration_since(*since) > HOLD) {
-                held.pop_front();
+                let_go(held.pop_front(), authority);
             }
         }
         for space in self.spaces() {
@@ -431,6 +433,15 @@ fn rooms_of(spaces: &Map<SpaceName, Arc<Space>>, mesh: &MeshName) -> usize {
 /// Lets go of rooms that are empty and that nobody is about to enter. Meshes stay: there are as many as tenants.
 fn retain_needed(spaces: &mut Map<SpaceName, Arc<Space>>) {
     spaces.retain(|name, space| !name.is_room() || Arc::strong_count(space) > 1 || !space.is_empty());
+}
+
+/// While the value is still there, so that nobody takes an old word for the peer in between.
+fn let_go(held: Option<(Instant, Arc<Peer>)>, authority: &Authority) {
+    if let Some((_, peer)) = held
+        && peer.right.standing() == Standing::Revoked
+    {
+        authority.forgets(peer.right.version());
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! One turn: renew (which answers the changes since the last turn) → apply them to the rights → wait for write
 //! turns that were in progress → only then acknowledge. Whoever revokes waits for that acknowledgement.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,13 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
             () = gateway.stop.cancelled() => break,
         }
     }
+    // Nobody waits for a node without a lease row: it must not be able to write anything by then.
+    gateway.authority.give_back();
+    let spaces = gateway.directory.spaces();
+    let meshes: BTreeSet<_> = spaces.iter().map(|space| space.name.mesh()).collect();
+    for mesh in meshes {
+        gateway.directory.settle(mesh, SETTLE_PATIENCE).await;
+    }
     if let Err(error) = gateway.store.remove_lease(&gateway.id, None).await {
         tracing::warn!(%error, "the authorization lease could not be given back; it will run out");
     }
@@ -70,8 +78,12 @@ impl Feed {
 
     /// The first turn: what lies before is read from the store when a peer connects, so the history is skipped.
     async fn start(&mut self) -> Result<()> {
-        self.applied = self.bounded(self.gateway.store.version()).await?;
-        self.acknowledged = self.applied;
+        // Once: from here on rights are read, and each later change must be heard of.
+        if !self.gateway.authority.has_begun() {
+            self.applied = self.bounded(self.gateway.store.version()).await?;
+            self.acknowledged = self.applied;
+            self.gateway.authority.begins(self.applied);
+        }
         self.turn().await
     }
 
@@ -140,7 +152,7 @@ impl Feed {
         };
         peer.right.apply(change.version, change.standing);
         if lost {
-            directory.hold(Arc::clone(&peer), Instant::now());
+            directory.hold(Arc::clone(&peer), Instant::now(), &self.gateway.authority);
             space.for_each_listener(&change.peer, |handle| {
                 let _session_over =
                     handle.outbox.push(Mail::Revoked(change.peer.clone()), &self.gateway.config.limits);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heliograph_bus::{Destination, Heir, Inbox, Lost, Parcel, RemoteSignal, Sent, Witness};
-use heliograph_core::authority::{Denial, Standing};
-use heliograph_core::id::{Epoch, PeerId, SpaceName};
+use heliograph_core::authority::{Authority, Denial, Standing};
+use heliograph_core::id::{Epoch, PeerId, SpaceName, Version};
 use heliograph_core::message::{Receipt, Signal, Undeliverable};
 use heliograph_core::session::Mail;
 use heliograph_core::stage::{Arrival, Stage, Way};
@@ -49,7 +49,7 @@ impl Gateway {
             }
         }
         let target = PeerId::parse(target).map_err(|_| Undeliverable::Unavailable)?;
-        let parcel = Parcel::Signal(into_remote(signal));
+        let parcel = Parcel::Signal(into_remote(signal, &self.authority));
         match self.link.bus.send(Destination::Peer(space.name.clone(), target), parcel) {
             Sent::Queued => Ok(Relayed::Away),
             Sent::Offline => Err(Undeliverable::Unavailable),
@@ -62,7 +62,7 @@ impl Gateway {
     /// checked before it is written, as any message is; what becomes of a copy is nobody's concern.
     pub(crate) fn broadcast(&self, space: &Space, signal: Signal) -> Result<(), Undeliverable> {
         self.spread(space, &signal);
-        let parcel = Parcel::Broadcast(into_remote(signal));
+        let parcel = Parcel::Broadcast(into_remote(signal, &self.authority));
         match self.link.bus.send(Destination::Space(space.name.clone()), parcel) {
             Sent::Queued | Sent::Offline => Ok(()),
             Sent::Full => Err(Undeliverable::QueueFull),
@@ -235,12 +235,16 @@ impl Gateway {
 }
 
 /// As it travels to another node.
-pub(crate) fn into_remote(signal: Signal) -> RemoteSignal {
+pub(crate) fn into_remote(signal: Signal, authority: &Authority) -> RemoteSignal {
+    // Read before the right: whoever is approved after that is so as of this version at least.
+    let as_of = authority.version();
+    let vouched = signal.from.right.is_approved() && !signal.from.is_guest();
+    let from_version = if vouched { as_of } else { Version(0) };
     let age = u64::try_from(signal.accepted_at.elapsed().as_micros()).unwrap_or(u64::MAX);
     RemoteSignal {
         from: signal.from.id.clone(),
         from_epoch: signal.from_epoch,
-        from_version: signal.from.right.version(),
+        from_version,
         kind: signal.kind,
         id: signal.id,
         payload: signal.payload,
@@ -261,8 +265,12 @@ pub(crate) fn from_remote(gateway: &Gateway, space: &Space, remote: RemoteSignal
         }
     };
     // The sender's node vouches for the sender as of a version; a later revocation that this node has applied has the
-    // higher version and stays.
-    from.right.apply(remote.from_version, Standing::Approved);
+    // higher version and stays. A node that stood still may bring its word after all others have forgotten the
+    // revocation, or to one that started since: such a word counts for nothing.
+    let believed = remote.from_version > Version(0) && gateway.authority.takes_word(remote.from_version);
+    if believed || from.is_guest() {
+        from.right.apply(remote.from_version, Standing::Approved);
+    }
     let transit =
         Duration::from_micros(unix_micros().saturating_sub(remote.accepted_unix_us)).min(LONGEST_TRANSIT);
     let now = Instant::now();

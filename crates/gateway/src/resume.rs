@@ -12,6 +12,7 @@ use heliograph_auth::secret;
 use heliograph_bus::{
     Destination, Due, Estate, HandOver, Heir, Parcel, RemoteSignal, Sent, TakeOver, Unanswered,
 };
+use heliograph_core::authority::Authority;
 use heliograph_core::close::CloseCode;
 use heliograph_core::id::GatewayId;
 use heliograph_core::message::{ResumeOffer, Signal, Undeliverable};
@@ -266,7 +267,7 @@ impl Gateway {
             self.tell_sender(signal, &handle.peer.id, None);
         }
         let due = |written| match written {
-            Written::Signal(signal) => Due::Signal(into_remote(signal)),
+            Written::Signal(signal) => Due::Signal(into_remote(signal, &self.authority)),
             Written::Receipt(receipt) => Due::Receipt(receipt),
         };
         Estate {
@@ -276,7 +277,12 @@ impl Gateway {
             first_epoch: handle.first_epoch(),
             next_seq,
             written: rest.again.into_iter().map(|(seq, written)| (seq, due(written))).collect(),
-            waiting: handle.outbox.finish().into_iter().filter_map(into_due).collect(),
+            waiting: handle
+                .outbox
+                .finish()
+                .into_iter()
+                .filter_map(|mail| into_due(mail, &self.authority))
+                .collect(),
             unanswered: remains.unanswered.drain().map(|(id, target)| Unanswered { id, target }).collect(),
             lost: rest.lost,
         }
@@ -363,9 +369,9 @@ fn into_signal(mail: Mail) -> Option<Signal> {
 }
 
 /// What a client that comes back still has to get; news are not among it, since it gets a list.
-fn into_due(mail: Mail) -> Option<Due> {
+fn into_due(mail: Mail, authority: &Authority) -> Option<Due> {
     match mail {
-        Mail::Signal(signal) => Some(Due::Signal(into_remote(signal))),
+        Mail::Signal(signal) => Some(Due::Signal(into_remote(signal, authority))),
         Mail::Receipt(receipt) | Mail::FormerReceipt(_, receipt) => Some(Due::Receipt(receipt)),
         _ => None,
     }

@@ -37,7 +37,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
         watch_lease(&gateway, now);
         gateway.report();
         if turn % TIDY_EVERY == 0 {
-            gateway.directory.tidy(now);
+            gateway.directory.tidy(now, &gateway.authority);
             gateway.assertions.tidy(crate::gateway::unix_seconds());
             gateway.admission.tidy();
         }

@@ -157,6 +157,7 @@ async fn by_api_key(gateway: &Gateway, key: &str) -> Result<Identity, Problem> {
 }
 
 async fn by_device_token(gateway: &Gateway, token: &str) -> Result<Identity, Problem> {
+    gateway.may_read_rights()?;
     let hash = gateway.hasher.hash(Purpose::DeviceToken, bounded(token)?);
     let record = gateway.store.peer_of_device_token(&hash).await.map_err(|error| lookup_failed(&error))?;
     if record.state != PairingState::Approved {

@@ -348,6 +348,7 @@ impl Gateway {
         if !matches!(peer.right.standing(), Standing::Unknown | Standing::Pending) {
             return Ok(peer);
         }
+        self.may_read_rights()?;
         match self.store.peer(mesh, id).await {
             Ok(record) => Ok(self.remember(&record)),
             Err(StoreError::NotFound) => Ok(peer),
@@ -358,6 +359,17 @@ impl Gateway {
         }
     }
 
+    /// Before the feed knows from where it follows changes, a right that is read may have changed unheard.
+    pub(crate) fn may_read_rights(&self) -> Result<(), Problem> {
+        if self.authority.has_begun() {
+            return Ok(());
+        }
+        Err(Problem::unavailable(
+            "authorization_unavailable",
+            "this node does not know the pairing state yet",
+        ))
+    }
+
     /// Fills in the right of a peer that was read from the store, and keeps it current for a while: who exchanges a
     /// credential connects next, and needs no second read then.
     pub(crate) fn remember(&self, record: &PeerRecord) -> Arc<Peer> {
@@ -365,7 +377,7 @@ impl Gateway {
         let new_here = peer.right.version() == Version(0);
         peer.right.apply(record.version, record.state.standing());
         if new_here {
-            self.directory.hold(Arc::clone(&peer), Instant::now());
+            self.directory.hold(Arc::clone(&peer), Instant::now(), &self.authority);
         }
         peer
     }

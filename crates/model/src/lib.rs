@@ -97,16 +97,14 @@ pub enum Mutation {
     StaleLook,
     /// A run-out lease is removed though its row has moved (`remove_lease` without the beat).
     RemovesMovedRow,
-    /// A node that stops gives its lease back and goes on to use it (`feed::run` at its end; a known gap,
-    /// `docs/revocation.md`).
+    /// A node that stops gives its lease back and goes on to use it (no `Authority::give_back` in `feed::run`).
     GivesBackInUse,
-    /// A frame's word for its sender counts whatever its age (`from_remote`; a known gap,
-    /// `docs/revocation.md`).
+    /// A frame's word for its sender counts whatever its age (`from_remote` without `Authority::takes_word`).
     VouchesForever,
     /// A node follows a database that knows less than it does (`Feed::renew` without a look at the version).
     BelievesOldDatabase,
     /// Rights are read before the feed knows from where it follows them (`Gateway::peer` before
-    /// `Feed::start`; a known gap, `docs/revocation.md`).
+    /// `Feed::start`; no `Gateway::may_read_rights`).
     ReadsBeforeBegin,
 }
 
@@ -121,7 +119,7 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// The protocol without a mistake. Where the program does less, `docs/revocation.md` names it as a known gap.
+    /// The protocol without a mistake.
     pub fn sound(bounds: Bounds) -> Self {
         Self { bounds, mutation: None, progress: false }
     }
