@@ -1,8 +1,10 @@
 //! One socket: an actor that owns the stream and the session's state machine, and lives in one task.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -589,7 +591,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.encode(&ServerMessage::Resumed(resumed), &mut frames);
         frames.append(&mut turn.frames);
         announce(&turn.signals);
-        let result = self.write(frames).await;
+        let result = self.write_checked(frames).await;
         self.handle.end_turn();
         self.account(&turn.signals, now, result.is_ok());
         self.handle.outbox.release();
@@ -638,7 +640,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let asks = self.session.ask_for_sign(now);
         turn.frames.append(&mut self.sort(asks)?.frames);
         announce(&turn.signals);
-        let result = if turn.frames.is_empty() { Ok(()) } else { self.write(turn.frames).await };
+        let result = match (turn.frames.is_empty(), turn.signals.is_empty()) {
+            (true, _) => Ok(()),
+            (false, true) => self.write(turn.frames).await,
+            (false, false) => self.write_checked(turn.frames).await,
+        };
         self.handle.end_turn();
         self.account(&turn.signals, now, result.is_ok());
         result?;
@@ -761,10 +767,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Writes whole frames past the library, after whatever it still had to write itself (a pong). Nothing is kept
     /// for the next turn, so an idle socket holds no write buffer, however long the lists were that it once got.
     async fn write(&mut self, frames: Vec<u8>) -> Result<(), End> {
-        let Self { socket, handle, .. } = self;
+        self.write_while(frames, |_| true).await
+    }
+
+    /// As [`Self::write`], for messages of others: the lease is looked at again before each part is written. A process may
+    /// stand still between check and write, and a socket in the middle of a turn; what was checked under a lease that has
+    /// run out meanwhile is not written any more (DESIGN G8).
+    async fn write_checked(&mut self, frames: Vec<u8>) -> Result<(), End> {
+        self.write_while(frames, |gateway| gateway.authority.is_current(Instant::now())).await
+    }
+
+    async fn write_while(&mut self, frames: Vec<u8>, may: impl Fn(&Gateway) -> bool) -> Result<(), End> {
+        let Self { socket, handle, gateway, .. } = self;
         let write = async {
             socket.flush().await.map_err(|_| End::Lost)?;
-            socket.get_mut().write_all(&frames).await.map_err(|_| End::Lost)
+            let mut rest = &frames[..];
+            while !rest.is_empty() {
+                let part = std::future::poll_fn(|context| {
+                    if !may(gateway) {
+                        return Poll::Ready(Err(End::Stalled));
+                    }
+                    let written = Pin::new(socket.get_mut()).poll_write(context, rest);
+                    written.map_err(|_| End::Lost)
+                });
+                match part.await? {
+                    0 => return Err(End::Lost),
+                    written => rest = &rest[written..],
+                }
+            }
+            Ok(())
         };
         tokio::select! {
             biased;
