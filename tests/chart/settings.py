@@ -36,6 +36,8 @@ def schema_of(kind: str) -> dict:
         return {"type": "boolean"}
     if kind.startswith("list"):
         return {"$ref": "#/definitions/list"}
+    if ";" in kind:  # words, or something else
+        return {"type": "string"}
     words = re.findall(r"`([a-z]+)`", kind)
     if words:
         # YAML reads a bare `off` as false: whoever forgets the quotes is told so.

@@ -102,7 +102,7 @@ impl RoomKey {
     }
 
     /// Whether `signature` (base64url text) proves to whoever gave out `nonce` that the key is that of whoever wants to
-    /// be let into `room`. `algorithm` is a name of JOSE: see [`Self::verifies`].
+    /// be let into `room`. `algorithm` is a name of JOSE: see the protocol page of rendezvous.
     pub fn verify(&self, algorithm: &str, signature: &str, nonce: &str, room: &str) -> bool {
         let signed = signed_text(nonce, room, &self.fingerprint());
         URL_SAFE_NO_PAD

@@ -1,8 +1,10 @@
 //! How sessions live, where dialects differ in more than the text of their frames. Each dialect names one value; whoever
 //! runs a session looks at the value, never at the dialect.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::id::MeshName;
 use crate::message::Capabilities;
 
 /// How the sessions of a dialect live.
@@ -64,4 +66,28 @@ pub enum RoomPolicy {
     Open,
     /// Approved peers of the mesh, each by its own name or by a key of which it proves that it has it.
     Paired,
+}
+
+/// Who may enter the rooms of which mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoomPolicies {
+    elsewhere: RoomPolicy,
+    by_mesh: BTreeMap<MeshName, RoomPolicy>,
+}
+
+impl RoomPolicies {
+    /// The same in all meshes.
+    pub fn everywhere(policy: RoomPolicy) -> Self {
+        Self { elsewhere: policy, by_mesh: BTreeMap::new() }
+    }
+
+    /// Another one in `mesh`; answers the one that was said of it before.
+    pub fn set(&mut self, mesh: MeshName, policy: RoomPolicy) -> Option<RoomPolicy> {
+        self.by_mesh.insert(mesh, policy)
+    }
+
+    /// That of `mesh`.
+    pub fn of(&self, mesh: &MeshName) -> RoomPolicy {
+        self.by_mesh.get(mesh).copied().unwrap_or(self.elsewhere)
+    }
 }

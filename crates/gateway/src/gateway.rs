@@ -14,7 +14,7 @@ use heliograph_bus::{Inbox, Link, NodeStatus};
 use heliograph_core::authority::Authority;
 use heliograph_core::id::{GatewayId, PeerId, Version};
 use heliograph_core::limits::Limits;
-use heliograph_core::manners::RoomPolicy;
+use heliograph_core::manners::RoomPolicies;
 use heliograph_core::message::MeshHealth;
 use heliograph_core::session::Session;
 use heliograph_http::TrustedProxies;
@@ -50,7 +50,7 @@ pub struct Config {
     /// ICE servers for clients.
     pub ice: IceConfig,
     /// Who may enter rooms.
-    pub rooms: RoomPolicy,
+    pub rooms: RoomPolicies,
 }
 
 /// What a gateway is made of.

@@ -195,7 +195,6 @@ async fn door(
     room: Option<&str>,
     uri: &Uri,
 ) -> Result<Door, Problem> {
-    let policy = gateway.config.rooms;
     let bad = |error: InvalidName| Problem::bad_request("invalid_name", error.to_string());
     let room = room.map(RoomName::parse).transpose().map_err(bad)?;
     let Query(query) = Query::<Named>::try_from_uri(uri)
@@ -205,12 +204,13 @@ async fn door(
         (None, Some(mesh)) => MeshName::parse(mesh).map_err(bad)?,
         (None, None) => MeshName::default_mesh(),
     };
+    let policy = gateway.config.rooms.of(&mesh);
     let holder = match policy {
         RoomPolicy::Off => {
             return Err(Problem::new(
                 StatusCode::NOT_FOUND,
                 "no_rooms",
-                "there are no rooms here (setting `rooms`)",
+                "there are no rooms in this mesh (setting `rooms`)",
             ));
         }
         RoomPolicy::Open => None,

@@ -73,7 +73,7 @@ pub async fn assemble_with_store(mode: Mode, config: Config, store: Arc<dyn Stor
             allowed_origins: allowed_origins.clone(),
             trusted_proxies: trusted_proxies.clone(),
             ice: config.ice.build(),
-            rooms: config.session.rooms,
+            rooms: config.session.rooms.clone(),
         },
         link: neighbours.link(),
         store: Arc::clone(&store),

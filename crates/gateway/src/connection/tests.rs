@@ -11,6 +11,7 @@ use heliograph_bus::local::{Hub, Node};
 use heliograph_core::authority::Standing;
 use heliograph_core::id::{GatewayId, MeshName, PeerId, Version};
 use heliograph_core::limits::Limits;
+use heliograph_core::manners::{RoomPolicies, RoomPolicy};
 use heliograph_store::memory::MemoryStore;
 use tokio::io::DuplexStream;
 use tokio_tungstenite::WebSocketStream;
@@ -47,7 +48,7 @@ impl World {
                 allowed_origins: vec![],
                 trusted_proxies: heliograph_http::TrustedProxies::default(),
                 ice: heliograph_auth::turn::IceConfig::default(),
-                rooms: heliograph_core::manners::RoomPolicy::Open,
+                rooms: RoomPolicies::everywhere(RoomPolicy::Open),
             },
             link: bus.link(),
             store: Arc::new(MemoryStore::new()),

@@ -29,7 +29,7 @@ mod url;
 
 use source::{Layers, Reader};
 
-pub use heliograph_core::manners::RoomPolicy;
+pub use heliograph_core::manners::{RoomPolicies, RoomPolicy};
 pub use ice::IceConfig;
 pub use listen::{ListenConfig, Origin};
 pub use logging::{LogFilter, LogFormat, LoggingConfig};

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use heliograph_core::manners::RoomPolicy;
+use heliograph_core::id::MeshName;
+use heliograph_core::manners::{RoomPolicies, RoomPolicy};
 
 use super::setting::Preset::{Is, PerMode};
-use super::setting::section;
+use super::setting::{Exposure, section};
 use super::source::Reader;
-use super::value::words;
+use super::value::{FromText, Raw, Scalar, Wrong, words};
 
 /// Below it, an ordinary pause of a process or a network would cost the lease.
 const SHORTEST_LEASE: Duration = Duration::from_millis(500);
@@ -31,12 +32,53 @@ section! {
         /// (in Kubernetes `terminationGracePeriodSeconds`).
         drain_window: Duration = Is("20s");
         /// Rooms (dialects `rendezvous` and `rtc`): `off`, `open` to whoever comes, by the name that it gives itself, or
-        /// only for `paired` peers that are approved.
-        rooms: RoomPolicy = PerMode { dev: "open", serve: "off" };
+        /// only for `paired` peers that are approved. Of single meshes something else: `off, lobby=open, factory=paired`.
+        rooms: RoomPolicies = PerMode { dev: "open", serve: "off" };
     }
 }
 
 words!(RoomPolicy: "`off`, `open`, `paired`", "off" => Self::Off, "open" => Self::Open, "paired" => Self::Paired);
+
+impl FromText for RoomPolicies {
+    const EXPOSURE: Exposure = Exposure::Plain;
+
+    fn kind() -> String {
+        format!("{}; `MESH=…` for single meshes", <RoomPolicy as FromText>::kind())
+    }
+
+    fn absent() -> Option<Self> {
+        None
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Wrong> {
+        let items: Vec<&str> = match raw {
+            Raw::Text(text) => text.split(',').collect(),
+            Raw::List(items) => items.iter().map(String::as_str).collect(),
+        };
+        let (of_meshes, elsewhere): (Vec<_>, Vec<_>) =
+            items.into_iter().map(str::trim).partition(|item| item.contains('='));
+        let wrong = |text: &str, why: String| Wrong { text: text.to_owned(), why };
+        let word = |text: &str| RoomPolicy::parse(text.trim()).map_err(|why| wrong(text, why));
+        let mut policies = match elsewhere[..] {
+            [] => Self::default(),
+            [one] => Self::everywhere(word(one)?),
+            [_, second, ..] => {
+                return Err(wrong(
+                    second,
+                    "is a second word for all meshes; name the mesh, as in lobby=open".into(),
+                ));
+            }
+        };
+        for item in of_meshes {
+            let (mesh, policy) = item.split_once('=').unwrap_or((item, ""));
+            let mesh = MeshName::parse(mesh.trim()).map_err(|error| wrong(mesh, error.to_string()))?;
+            if policies.set(mesh, word(policy)?).is_some() {
+                return Err(wrong(item, "names a mesh for the second time".into()));
+            }
+        }
+        Ok(policies)
+    }
+}
 
 impl SessionConfig {
     pub(super) fn check(&self, reader: &mut Reader<'_>) {

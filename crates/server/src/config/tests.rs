@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heliograph_auth::secret::Secret;
+use heliograph_core::id::MeshName;
 
 use super::value::{ByteSize, Ratio, Scalar};
 use super::*;
@@ -35,11 +36,30 @@ fn check_problem(mode: Mode, environment: &[(&str, &str)], expect: &str) {
 }
 
 #[test]
+fn meshes_have_room_policies_of_their_own() {
+    let mesh = |name| MeshName::parse(name).unwrap();
+    let rooms = dev(&[("HELIOGRAPH_ROOMS", "off, lobby=open,factory = paired")]).session.rooms;
+    assert_eq!(rooms.of(&mesh("lobby")), RoomPolicy::Open);
+    assert_eq!(rooms.of(&mesh("factory")), RoomPolicy::Paired);
+    assert_eq!(rooms.of(&mesh("default")), RoomPolicy::Off);
+    for (text, said) in [
+        ("ajar", "ajar"),
+        ("off, open", "second word for all meshes"),
+        ("off, a=open, a=off", "for the second time"),
+        ("off, a=ajar", "ajar"),
+        ("off, =open", "\"\""),
+    ] {
+        let told = problems(Mode::Dev, &sources(&[("HELIOGRAPH_ROOMS", text)]));
+        assert!(told.contains(said), "{text}: {told}");
+    }
+}
+
+#[test]
 fn modes_have_their_defaults() {
     let config = dev(&[]);
     assert_eq!(config.listen.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
     assert_eq!(config.listen.ops_listen, SocketAddr::from(([127, 0, 0, 1], 9464)));
-    assert_eq!(config.session.rooms, RoomPolicy::Open);
+    assert_eq!(config.session.rooms, RoomPolicies::everywhere(RoomPolicy::Open));
     assert_eq!(config.storage.sqlite_file(), Some("./heliograph-data/heliograph.db".into()));
     assert_eq!(config.ice.turn_ttl, Duration::from_mins(10));
     assert_eq!(config.limits, Limits::default());
@@ -47,7 +67,7 @@ fn modes_have_their_defaults() {
     let environment = [("HELIOGRAPH_DATABASE_URL", "sqlite:///x.db"), ("HELIOGRAPH_SIGNING_SECRET", SECRET)];
     let config = Config::load(Mode::Serve, &sources(&environment)).unwrap();
     assert_eq!(config.listen.listen, SocketAddr::from(([0, 0, 0, 0], 8080)));
-    assert_eq!(config.session.rooms, RoomPolicy::Off);
+    assert_eq!(config.session.rooms, RoomPolicies::everywhere(RoomPolicy::Off));
     assert_eq!(config.storage.sqlite_file(), Some("/x.db".into()));
 }
 
