@@ -203,7 +203,8 @@ fn configured(program: &Path, mode: &str, limits: Limits) -> Program {
         .without_env("OTEL_")
         .arg(mode)
         .env("HELIOGRAPH_BOOTSTRAP_ADMIN_KEY", ADMIN_KEY)
-        .env("HELIOGRAPH_SIGNING_SECRET", SECRET);
+        .env("HELIOGRAPH_SIGNING_SECRET", SECRET)
+        .env("HELIOGRAPH_ROOMS", "open");
     match limits {
         Limits::Default => command,
         Limits::Off => ["MESSAGES_PER_SECOND", "UPGRADES_PER_SECOND", "SOCKETS_PER_ADDRESS"]

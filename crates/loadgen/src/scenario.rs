@@ -16,6 +16,7 @@ pub mod join;
 pub mod reconnect;
 pub mod relay;
 pub mod revoke;
+pub mod room;
 pub mod setup;
 pub mod storm;
 

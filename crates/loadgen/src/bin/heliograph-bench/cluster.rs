@@ -8,11 +8,11 @@ use heliograph_loadgen::process::Limits;
 use heliograph_loadgen::report::{Goal, Row};
 use heliograph_loadgen::scenario::count::{self, Each};
 use heliograph_loadgen::scenario::reconnect::{self, Loss, Return};
-use heliograph_loadgen::scenario::{Cost, join};
+use heliograph_loadgen::scenario::{Cost, join, room};
 use heliograph_loadgen::target::Manner;
 
 use crate::Programs;
-use crate::scale::{BATCH, CLUSTER_PEERS, COUNTED, KNOWN, PER_MESH, Scale};
+use crate::scale::{BATCH, CLUSTER_PEERS, COUNTED, KNOWN, PER_MESH, ROOM, Scale};
 use crate::turns::{self, Both, Name, Rows, Side, Turns, mib};
 
 /// All processes of the product, through all of the yardstick's.
@@ -36,7 +36,7 @@ impl ClusterBench {
         scale: Scale,
         wanted: &impl Fn(&str) -> bool,
     ) -> anyhow::Result<Vec<Row>> {
-        let parts = ["relay", "latency", "sizes", "setup", "join", "count", "return", "revoke"];
+        let parts = ["relay", "latency", "sizes", "setup", "join", "count", "return", "revoke", "room"];
         if !parts.iter().any(|part| wanted(&format!("cross-{part}"))) {
             return Ok(vec![]);
         }
@@ -60,6 +60,9 @@ impl ClusterBench {
         }
         if wanted("cross-revoke") && !bench.programs.against_itself {
             bench.revocations().await?;
+        }
+        if wanted("cross-room") && !bench.programs.against_itself {
+            bench.rooms().await?;
         }
         Ok(bench.rows.0)
     }
@@ -247,6 +250,25 @@ impl ClusterBench {
             ("cross_revoke_wait_p99", "of it waited for the nodes, 99th percentile", "ms"),
         ];
         figures.rows(&mut self.rows, names);
+        Ok(())
+    }
+
+    async fn rooms(&mut self) -> anyhow::Result<()> {
+        let product = self.product(3, Limits::Off).await?;
+        let mut copies = Both::default();
+        for round in 1..=self.scale.rounds {
+            eprintln!("a room of {ROOM}, round {round} of {}", self.scale.rounds);
+            let run = room::run(product.service(), ROOM).await?;
+            copies.add(Side::Product, run.broadcast);
+            // The yardstick here: what the product itself takes for a message to one.
+            copies.add(Side::Bare, run.directed);
+        }
+        let name = (
+            "room_cpu",
+            "CPU per copy in a room of 500 at 3 nodes; beside it: per message to one, within a node",
+            "µs",
+        );
+        self.rows.add(name, copies.each(Cost::all_us), COST);
         Ok(())
     }
 

@@ -29,6 +29,9 @@ pub(crate) const COUNTED: u32 = 400;
 /// Meshes in which peers are revoked; in each of them one pair sends.
 pub(crate) const REVOKED_MESHES: usize = 50;
 
+/// Members of the large room, at three nodes.
+pub(crate) const ROOM: usize = 500;
+
 /// How much and how long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
