@@ -30,6 +30,13 @@ const PLAIN: usize = 6;
 /// All peers of a test: the swarm's, the plain ones, two for the test of quiet sockets.
 const PEERS: usize = CLIENTS + PLAIN + 2;
 
+/// Public keys: of RFC 8037 A.2 (with its name in rendezvous rooms) and of RFC 7517 A.1.
+const KEYS: [&str; 2] = [
+    r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
+    r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}"#,
+];
+const KEY_ID: &str = "20aab9665358bc73da7fc6ab0c064cc7487d8cc311c4596851adcce62db1f1e1";
+
 /// A running load balancer.
 struct Balancer {
     process: Process,
@@ -125,6 +132,7 @@ async fn connect(balancer: &Balancer, peer: usize) -> MeshClient {
 async fn quiet_sockets_stand(kind: Kind, balancer: &Balancer, nodes: &[Node]) {
     let impatient = Balancer::start(kind, &shipped(kind).1, nodes).await;
     let mut stays = connect(balancer, PEERS - 2).await;
+    let mut rooms = Rooms::enter(balancer).await;
     let mut goes = connect(&impatient, PEERS - 1).await;
     let code = in_time("the impatient one gives up", goes.closed()).await;
     assert_eq!(code, None, "closed by a gateway");
@@ -133,6 +141,48 @@ async fn quiet_sockets_stand(kind: Kind, balancer: &Balancer, nodes: &[Node]) {
     stays.send("ping", None, json!({})).await;
     stays.expect("pong").await;
     stays.close().await;
+    rooms.speak().await;
+}
+
+/// Two members of a room of each dialect, through the load balancer.
+struct Rooms {
+    signallers: [MeshClient; 2],
+    rendezvous: [MeshClient; 2],
+}
+
+impl Rooms {
+    async fn enter(balancer: &Balancer) -> Self {
+        let open = async |path: &str| {
+            let opened = Dial::to(balancer.address).path(path).open(path).await;
+            opened.unwrap_or_else(|status| panic!("{path}: {status}"))
+        };
+        let (mut first, mut second) = (open("/").await, open("/primus").await);
+        for (client, id) in [(&mut first, "a"), (&mut second, "b")] {
+            client.send_text(&format!(r#"/announce|{id}|{{"id":"{id}","room":"hall"}}"#)).await;
+            assert!(client.next_text().await.starts_with("/roominfo|"));
+        }
+        assert!(first.next_text().await.starts_with("/announce|b|"));
+        let signallers = [first, second];
+        let (mut first, mut second) =
+            (open("/room/hall/websocket").await, open("/room/hall/websocket").await);
+        for (client, key) in [(&mut first, KEYS[0]), (&mut second, KEYS[1])] {
+            client.send_text(&format!(r#"{{"type":"register","publicKey":{key}}}"#)).await;
+            assert_eq!(client.next().await.unwrap()["type"], "welcome");
+        }
+        assert_eq!(first.next().await.unwrap()["type"], "peer-joined");
+        Self { signallers, rendezvous: [first, second] }
+    }
+
+    /// What one says reaches the other.
+    async fn speak(&mut self) {
+        let [first, second] = &mut self.signallers;
+        second.send_text("/hi|b").await;
+        assert_eq!(first.next_text().await, "/hi|b");
+        let [first, second] = &mut self.rendezvous;
+        second.send_text(&format!(r#"{{"type":"offer","to":"{KEY_ID}","sdp":"v=0"}}"#)).await;
+        let offer = first.next().await.unwrap();
+        assert_eq!((&offer["type"], &offer["sdp"]), (&json!("offer"), &json!("v=0")));
+    }
 }
 
 /// Clients know the load balancer alone, and move when the gateway that they are on drains.
@@ -140,7 +190,7 @@ async fn a_gateway_behind_it_drains(kind: Kind) {
     const SESSIONS: &str = r#"heliograph_sessions{dialect="mesh"}"#;
     let alone = alone().await;
     // A window in which clients still find their way when a busy machine makes the load balancer notice late.
-    let settings = [("TRUSTED_PROXIES", "127.0.0.1/32"), ("DRAIN_WINDOW", "10s")];
+    let settings = [("TRUSTED_PROXIES", "127.0.0.1/32"), ("DRAIN_WINDOW", "10s"), ("ROOMS", "open")];
     let cluster = plan(PEERS).settings(&settings).start().await;
     let balancer = Balancer::start(kind, shipped(kind).0, cluster.nodes()).await;
     quiet_sockets_stand(kind, &balancer, cluster.nodes()).await;
