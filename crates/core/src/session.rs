@@ -460,11 +460,11 @@ impl Session {
         if directed.target.is_none() {
             return self.refuse(&directed, Undeliverable::Malformed);
         }
-        if self.peer.space.is_room() && self.is_told_that_it_is_alone(&directed) {
-            return self.refuse(&directed, Undeliverable::Unavailable);
-        }
         if directed.payload.len() > directed.kind.max_payload_bytes(limits.max_message_bytes) {
             return self.refuse(&directed, Undeliverable::TooLarge);
+        }
+        if self.peer.space.is_room() && self.is_told_that_it_is_alone(&directed) {
+            return self.refuse(&directed, Undeliverable::Unavailable);
         }
         if let Err(denial) = authority.may_send(&self.peer.right, now) {
             let step = self.refuse(&directed, reason_of(denial));

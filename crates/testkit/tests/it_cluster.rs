@@ -17,6 +17,8 @@ mod pairing;
 mod resume;
 #[path = "it/revoke.rs"]
 mod revoke;
+#[path = "it/rooms.rs"]
+mod rooms;
 #[path = "it/sessions.rs"]
 mod sessions;
 #[path = "it/tokens.rs"]

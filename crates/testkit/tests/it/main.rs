@@ -15,6 +15,8 @@ mod restart;
 mod resume;
 mod revoke;
 mod rooms;
+mod rooms_bad_input;
+mod rooms_bounds;
 mod sessions;
 mod tokens;
 

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use heliograph_testkit::jwt::{SECRET, hand_signed};
-use heliograph_testkit::{Access, Dial, MeshClient, TestServer, eventually};
+use heliograph_testkit::{Access, Dial, MeshClient};
 use serde_json::{Value, json};
+
+use crate::TestServer;
 
 /// Keys (the first that of RFC 8037 A.2), with the names that the rendezvous protocol gives their holders.
 const ED25519: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
@@ -17,24 +19,24 @@ async fn started(rooms: &str) -> TestServer {
 }
 
 /// A socket of an rtc-signaller client.
-async fn signaller(access: &Access, id: &str) -> MeshClient {
+pub(crate) async fn signaller(access: &Access, id: &str) -> MeshClient {
     Dial::to(access.address()).path("/primus").open(id).await.unwrap()
 }
 
 /// What an rtc-signaller client says to enter a room.
-fn announce(id: &str, room: &str) -> String {
+pub(crate) fn announce(id: &str, room: &str) -> String {
     format!(r#"/announce|{id}|{{"id":"{id}","room":"{room}","agent":"signaller@6.3.0"}}"#)
 }
 
 /// An rtc-signaller client in a room with so many members, itself among them.
-async fn announced(access: &Access, id: &str, room: &str, members: usize) -> MeshClient {
+pub(crate) async fn announced(access: &Access, id: &str, room: &str, members: usize) -> MeshClient {
     let mut client = signaller(access, id).await;
     client.send_text(&announce(id, room)).await;
     assert_eq!(client.next_text().await, format!(r#"/roominfo|{{"memberCount":{members}}}"#), "{id}");
     client
 }
 
-fn left(id: &str) -> String {
+pub(crate) fn left(id: &str) -> String {
     format!(r#"/leave|{id}|{{"id":"{id}"}}"#)
 }
 
@@ -185,30 +187,6 @@ async fn without_rooms_there_are_none() {
     }
     let page = server.api().get("/").await;
     assert_eq!(page.status, 200, "without an upgrade it is a page");
-}
-
-#[tokio::test]
-async fn a_room_and_a_node_have_bounds() {
-    let settings = [("ROOMS", "open"), ("MAX_ROOM_MEMBERS", "2"), ("MAX_ROOMS_PER_MESH", "1")];
-    let server = TestServer::start_with(&settings).await;
-    let mut first = announced(&server, "a", "small", 1).await;
-    let mut second = announced(&server, "b", "small", 2).await;
-    assert_eq!(first.next_text().await, announce("b", "small"));
-    let mut third = signaller(&server, "c").await;
-    third.send_text(&announce("c", "small")).await;
-    third.send_text(&announce("c", "other")).await;
-    let limited = async |limit: &str| {
-        server.metric(&format!("heliograph_rate_limited_total{{limit=\"{limit}\"}}")).await
-    };
-    eventually("both are refused", async || {
-        let both = (limited("room_members").await, limited("rooms").await);
-        (both == (1, 1)).then_some(())
-    })
-    .await;
-    second.send_text(r#"/leave|b|{"id":"b"}"#).await;
-    assert_eq!(first.next_text().await, left("b"));
-    third.send_text(&announce("c", "small")).await;
-    assert_eq!(third.next_text().await, r#"/roominfo|{"memberCount":2}"#);
 }
 
 #[tokio::test]
