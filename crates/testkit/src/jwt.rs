@@ -62,8 +62,17 @@ impl DeviceKey {
     /// An assertion that `peer` makes, under the id `jti`.
     pub fn assertion(&self, peer: &str, jti: &str) -> String {
         let claims = json!({ "sub": peer, "aud": "heliograph", "iat": now(), "exp": now() + 60, "jti": jti });
-        let key = EncodingKey::from_ed_pem(self.pem.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
         let header = Header::new(Algorithm::EdDSA);
-        jsonwebtoken::encode(&header, &claims, &key).unwrap_or_else(|error| panic!("{error}"))
+        jsonwebtoken::encode(&header, &claims, &self.private()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A signature of `text`, in base64url.
+    pub fn sign(&self, text: &str) -> String {
+        let signature = jsonwebtoken::crypto::sign(text.as_bytes(), &self.private(), Algorithm::EdDSA);
+        signature.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn private(&self) -> EncodingKey {
+        EncodingKey::from_ed_pem(self.pem.as_bytes()).unwrap_or_else(|error| panic!("{error}"))
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use heliograph_testkit::jwt::{SECRET, hand_signed};
-use heliograph_testkit::{Access, Dial, MeshClient};
+use heliograph_auth::room_key::RoomKey;
+use heliograph_testkit::jwt::{DeviceKey, SECRET, hand_signed};
+use heliograph_testkit::{Access, Dial, MeshClient, Paired};
 use serde_json::{Value, json};
 
 use crate::TestServer;
@@ -217,6 +218,69 @@ async fn in_a_room_of_paired_peers_a_token_gives_the_right_and_a_revocation_take
     assert!(second.anything_within(Duration::from_millis(200)).await.is_none());
     let path = format!("/primus?token={}", hand_signed(&b.peer));
     assert_eq!(Dial::to(server.address()).path(&path).open("b").await.err(), Some(403));
+}
+
+/// A device that is enrolled with a key and approved.
+async fn enrolled(server: &TestServer, key: &DeviceKey) -> Paired {
+    let body = json!({ "code": server.invite().await, "agent_name": "device", "public_key": key.public });
+    let paired = Paired::of(&server.api().post("/api/pairing/pair", &body).await.expect(200));
+    server.decide(&paired.id, "approve").await.expect(200);
+    paired
+}
+
+/// The answer to a challenge by `key`, for a key with that name.
+async fn prove(client: &mut MeshClient, key: &DeviceKey, room: &str, id: &str) -> Value {
+    let challenge = next(client).await;
+    assert_eq!(challenge["type"], "challenge", "{challenge}");
+    let nonce = challenge["nonce"].as_str().unwrap();
+    let signature = key.sign(&format!("heliograph-room-proof-v1\n{room}\n{id}\n{nonce}"));
+    client.send_text(&json!({"type": "proof", "alg": "EdDSA", "signature": signature}).to_string()).await;
+    next(client).await
+}
+
+#[tokio::test]
+async fn a_key_of_an_approved_peer_enters_by_a_proof_and_a_revocation_holds_everywhere() {
+    let server = started("paired").await;
+    let (key, own) = (DeviceKey::new(3), DeviceKey::new(4));
+    let (ours, theirs) = (enrolled(&server, &key).await, enrolled(&server, &own).await);
+    assert_eq!(rendezvous(&server, "hall", "").await.err(), Some(401));
+    assert_eq!(rendezvous(&server, "hall", "?peer=nobody").await.err(), Some(403));
+    let enter = async |paired: &Paired, key: &DeviceKey| {
+        let mut client = rendezvous(&server, "hall", &format!("?peer={}", paired.peer)).await.unwrap();
+        client.send_text(&register(&key.public.to_string())).await;
+        client
+    };
+    assert_eq!(next(&mut enter(&ours, &own).await).await["code"], "wrong_identity");
+    let name = |key: &DeviceKey| {
+        let key = RoomKey::parse(key.public.to_string().as_bytes());
+        key.unwrap_or_else(|error| panic!("{error}")).fingerprint()
+    };
+    let mut thief = enter(&ours, &key).await;
+    assert_eq!(prove(&mut thief, &own, "hall", &name(&key)).await["code"], "bad_proof");
+    let mut elsewhere = enter(&ours, &key).await;
+    assert_eq!(prove(&mut elsewhere, &key, "attic", &name(&key)).await["code"], "bad_proof");
+
+    let mut first = enter(&ours, &key).await;
+    let welcome = prove(&mut first, &key, "hall", &name(&key)).await;
+    assert_eq!(welcome, json!({"type": "welcome", "peerId": name(&key), "peers": []}));
+    let mut second = enter(&theirs, &own).await;
+    let welcome = prove(&mut second, &own, "hall", &name(&own)).await;
+    let peers = json!([{"id": name(&key), "publicKey": key.public, "proven": true}]);
+    assert_eq!(welcome, json!({"type": "welcome", "peerId": name(&own), "peers": peers}));
+    assert_eq!(next(&mut first).await["proven"], true);
+    second.send_text(&format!(r#"{{"type":"offer","to":"{}","sdp":"v=0"}}"#, name(&key))).await;
+    assert_eq!(next(&mut first).await["from"], name(&own).as_str());
+
+    server.revoke(&theirs.id).await;
+    second.send_text(&format!(r#"{{"type":"offer","to":"{}","sdp":"late"}}"#, name(&key))).await;
+    assert_eq!(next(&mut first).await, json!({"type": "peer-left", "peerId": name(&own)}));
+    first.send_text(&format!(r#"{{"type":"offer","to":"{}","sdp":"v=0"}}"#, name(&own))).await;
+    assert_eq!(next(&mut first).await["code"], "unavailable");
+    assert_eq!(
+        rendezvous(&server, "hall", &format!("?peer={}", theirs.peer)).await.err(),
+        Some(403),
+        "and it cannot come back"
+    );
 }
 
 /// Frames of one dialect mean nothing in another.
