@@ -10,7 +10,7 @@
 //! | [`Action::Lock`], [`Action::Grant`] | `renew_lease` in `migrations/postgres`: lock and read, write and commit |
 //! | [`Action::Change`], [`Action::Commit`] | `store-postgres/src/change.rs`: `Change::begin`, `Change::finish` |
 //! | [`Action::Look`], [`Action::Finish`] | `admin/enforcement.rs`: `Enforcement::observe`, `Wait::note` |
-//! | [`Action::BeginTurn`] to [`Action::Write`] | `gateway/connection.rs`: `Connection::turn` |
+//! | [`Action::BeginTurn`] to [`Action::Write`] | `gateway/connection/turns.rs`: `Connection::turn` |
 //! | [`Action::Accept`], [`Action::Arrive`] | `gateway/relay.rs`: `into_remote`, `from_remote` |
 //! | [`Action::Read`], [`Action::Remember`] | `gateway/upgrade.rs`: `Gateway::peer`, `Gateway::remember` |
 //! | [`Action::LetGo`] | `gateway/directory.rs`: `Directory::tidy` |
