@@ -283,6 +283,15 @@ async fn a_key_of_an_approved_peer_enters_by_a_proof_and_a_revocation_holds_ever
     );
 }
 
+#[tokio::test]
+async fn each_mesh_has_the_policy_that_is_said_of_it() {
+    let server = started("off, default=open, factory=paired").await;
+    let status = async |query: &str| rendezvous(&server, "hall", query).await.err();
+    assert_eq!(status("").await, None);
+    assert_eq!(status("?mesh=factory").await, Some(401));
+    assert_eq!(status("?mesh=elsewhere").await, Some(404));
+}
+
 /// Frames of one dialect mean nothing in another.
 #[tokio::test]
 async fn rooms_of_two_dialects_are_never_the_same() {
