@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 
 use heliograph_testkit::client::ALL;
 use heliograph_testkit::jwt::SECRET;
-use heliograph_testkit::{ADMIN_KEY, Access, NodeProcess, Paired, TestServer, eventually, text};
+use heliograph_testkit::{ADMIN_KEY, Access, Dial, NodeProcess, Paired, TestServer, eventually, text};
 use serde_json::json;
 use tempfile::TempDir;
 use tracing_subscriber::fmt::MakeWriter;
 
 const TURN_SECRET: &str = "marked-turn-secret";
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("LOG", "trace"),
+    ("ROOMS", "open"),
     ("LOG_FORMAT", "json"),
     ("SIGNING_SECRET", SECRET),
     ("TURN_URLS", "turn:turn.example"),
@@ -85,6 +86,7 @@ async fn flow(node: &Access) -> Secrets {
         a.send_text(frame).await;
         a.wait_for("error").await;
     }
+    rooms(node).await;
     a.send("ping", None, json!("marked-ping")).await;
     a.wait_for("pong").await;
     node.admin().request("POST", "/api/keys", Some(r#"{"peer_id":"marked-body"#)).await.expect(400);
@@ -100,6 +102,20 @@ async fn flow(node: &Access) -> Secrets {
     .await;
 
     secrets
+}
+
+/// Members of rooms: a private key that is sent by mistake, and what is said.
+async fn rooms(node: &Access) {
+    let mut client = Dial::to(node.address()).path("/room/lobby/websocket").open("lobby").await.unwrap();
+    for frame in [
+        r#"{"type":"register","publicKey":{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"marked-private-key"}}"#,
+        r#"{"type":"proof","alg":"EdDSA","signature":"marked-signature"}"#,
+    ] {
+        client.send_text(frame).await;
+        let refused = client.next().await.unwrap();
+        assert_eq!(refused["type"], "error");
+        assert!(!refused.to_string().contains("marked"), "{refused}");
+    }
 }
 
 fn assert_clean(log: &str, secrets: Secrets) {
