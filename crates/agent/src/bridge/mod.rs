@@ -1,0 +1,1 @@
+//! Local programs: JSON lines over a Unix socket.

@@ -1,0 +1,1 @@
+//! From an invite code to a device token.

@@ -1,0 +1,1 @@
+//! The peers of the mesh, and what the service says of them.

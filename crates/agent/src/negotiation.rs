@@ -1,0 +1,1 @@
+//! What a connection does next: perfect negotiation as a pure state machine.

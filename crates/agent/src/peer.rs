@@ -1,0 +1,1 @@
+//! One counterpart: its connection and its channel.

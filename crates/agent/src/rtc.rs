@@ -1,0 +1,1 @@
+//! The WebRTC library; no other file names it.

@@ -1,0 +1,1 @@
+//! A client of the mesh dialect for programs in Rust.
