@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::procfs::{Cpu, family};
 use crate::target::Service;
 
+pub mod agents;
 pub mod count;
 pub mod idle;
 pub mod join;

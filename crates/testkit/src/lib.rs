@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a test fails by a panic, and what helps tests fails the same way")]
 
 pub mod access;
+pub mod agent;
 pub mod client;
 pub mod cluster;
 pub mod flaky;
@@ -14,6 +15,7 @@ pub mod ring;
 pub mod server;
 
 pub use access::{ADMIN_KEY, Access, Paired, text};
+pub use agent::{Agent, LocalProgram};
 pub use client::{Closed, Dial, MeshClient, peers};
 pub use cluster::{Cluster, ClusterServer, Node, Plan, RedisKind};
 pub use flaky::FlakyStore;

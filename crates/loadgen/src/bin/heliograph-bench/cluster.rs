@@ -8,11 +8,12 @@ use heliograph_loadgen::process::Limits;
 use heliograph_loadgen::report::{Goal, Row};
 use heliograph_loadgen::scenario::count::{self, Each};
 use heliograph_loadgen::scenario::reconnect::{self, Loss, Return};
-use heliograph_loadgen::scenario::{Cost, join, room};
+use heliograph_loadgen::scenario::{Cost, agents, join, room};
+use heliograph_loadgen::stats::Samples;
 use heliograph_loadgen::target::Manner;
 
 use crate::Programs;
-use crate::scale::{BATCH, CLUSTER_PEERS, COUNTED, KNOWN, PER_MESH, ROOM, Scale};
+use crate::scale::{AGENT_PAIRS, BATCH, CLUSTER_PEERS, COUNTED, KNOWN, PER_MESH, ROOM, Scale};
 use crate::turns::{self, Both, Name, Rows, Side, Turns, mib};
 
 /// All processes of the product, through all of the yardstick's.
@@ -36,7 +37,8 @@ impl ClusterBench {
         scale: Scale,
         wanted: &impl Fn(&str) -> bool,
     ) -> anyhow::Result<Vec<Row>> {
-        let parts = ["relay", "latency", "sizes", "setup", "join", "count", "return", "revoke", "room"];
+        let parts =
+            ["relay", "latency", "sizes", "setup", "join", "count", "return", "revoke", "room", "agents"];
         if !parts.iter().any(|part| wanted(&format!("cross-{part}"))) {
             return Ok(vec![]);
         }
@@ -63,6 +65,9 @@ impl ClusterBench {
         }
         if wanted("cross-room") && !bench.programs.against_itself {
             bench.rooms().await?;
+        }
+        if wanted("cross-agents") && !bench.programs.against_itself {
+            bench.agents().await?;
         }
         Ok(bench.rows.0)
     }
@@ -269,6 +274,30 @@ impl ClusterBench {
             "µs",
         );
         self.rows.add(name, copies.each(Cost::all_us), COST);
+        Ok(())
+    }
+
+    async fn agents(&mut self) -> anyhow::Result<()> {
+        let product = self.product(2, Limits::Off).await?;
+        let (mut opened, mut trips) = (Both::default(), Both::default());
+        for (round, pairs) in self.peers.chunks_exact(2 * AGENT_PAIRS).take(self.scale.rounds).enumerate() {
+            eprintln!("{AGENT_PAIRS} pairs of agents, round {} of {}", round + 1, self.scale.rounds);
+            let program = &self.programs.product;
+            let run = agents::run(program, product.service(), pairs, self.scale.agent_round_trips).await?;
+            opened.add(Side::Product, run.opened);
+            trips.add(Side::Product, run.round_trips);
+        }
+        let percentile = |samples: &Both<Samples>, percent, unit: f64| {
+            samples.own(|samples| samples.clone().percentile(percent) as f64 / unit)
+        };
+        let rows = &mut self.rows;
+        let name =
+            ("agents_open_p50", "two agents registered at 2 nodes until their channel is open, median", "ms");
+        rows.add(name, percentile(&opened, 50.0, 1e6), Some(Goal::Most(300.0)));
+        let name = ("agents_open_max", "the slowest of the pairs", "ms");
+        rows.add(name, percentile(&opened, 100.0, 1e6), None);
+        let name = ("agents_round_trip_p50", "round trip from program to program over it, median", "µs");
+        rows.add(name, percentile(&trips, 50.0, 1e3), None);
         Ok(())
     }
 

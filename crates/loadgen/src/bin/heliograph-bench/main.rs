@@ -50,7 +50,7 @@ struct Arguments {
     #[arg(long)]
     quick: bool,
     /// Measures only what has a name that begins with this: relay, latency, setup, join, tokens, storm, revoke, memory; and between
-    /// nodes cross-relay, cross-latency, cross-sizes, cross-setup, cross-join, cross-count, cross-return, cross-revoke, cross-room.
+    /// nodes cross-relay, cross-latency, cross-sizes, cross-setup, cross-join, cross-count, cross-return, cross-revoke, cross-room, cross-agents.
     #[arg(long)]
     only: Option<String>,
     /// Puts the bare relay in the product's place: how far the ratios are from 1 is the error of the method.

@@ -32,6 +32,9 @@ pub(crate) const REVOKED_MESHES: usize = 50;
 /// Members of the large room, at three nodes.
 pub(crate) const ROOM: usize = 500;
 
+/// Pairs of agents in a round, one after the other.
+pub(crate) const AGENT_PAIRS: usize = 5;
+
 /// How much and how long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
@@ -46,6 +49,7 @@ pub(crate) struct Scale {
     pub(crate) waves: usize,
     pub(crate) returns: usize,
     pub(crate) revocations: usize,
+    pub(crate) agent_round_trips: u32,
     pub(crate) kills: bool,
     pub(crate) memory_rounds: usize,
     pub(crate) settle: Duration,
@@ -63,6 +67,7 @@ pub(crate) const FULL: Scale = Scale {
     waves: 6,
     returns: 3,
     revocations: 200,
+    agent_round_trips: 500,
     kills: true,
     memory_rounds: 2,
     settle: Duration::from_secs(2),
@@ -80,6 +85,7 @@ pub(crate) const QUICK: Scale = Scale {
     waves: 4,
     returns: 1,
     revocations: 100,
+    agent_round_trips: 100,
     kills: false,
     memory_rounds: 1,
     settle: Duration::from_secs(1),
