@@ -1,0 +1,145 @@
+//! All local programs, and what is kept for the first one while there are none.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use heliograph_core::id::PeerId;
+use tokio::time::{Instant, timeout_at};
+
+use super::Bounds;
+use super::forms::{self, Line, Notice};
+use super::queue::Queue;
+
+/// Tells all programs what happens. One order of notices for all, in which a new program has its place: it is told
+/// once of each open channel, either when it comes or when the channel opens.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    inside: Mutex<Inside>,
+    pub(super) bounds: Bounds,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    programs: BTreeMap<u64, Arc<Queue>>,
+    last_number: u64,
+    /// Those with an open channel.
+    open: BTreeSet<PeerId>,
+    kept: Kept,
+}
+
+/// Messages for the first program that comes.
+#[derive(Debug, Default)]
+struct Kept {
+    lines: VecDeque<Line>,
+    bytes: usize,
+    /// How many came before those and had to go.
+    missed: u64,
+}
+
+impl Hub {
+    /// Without programs.
+    pub(crate) fn new() -> Arc<Self> {
+        Self::with(Bounds::DEFAULT)
+    }
+
+    pub(super) fn with(bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self { inside: Mutex::default(), bounds })
+    }
+
+    /// How many programs there are.
+    pub(crate) fn programs(&self) -> usize {
+        self.inside().programs.len()
+    }
+
+    /// Tells all programs, then waits until each has room for more: whoever reads slowly slows down what comes from
+    /// the peers, and nothing is lost. A program that gives no room in [`Bounds::stall`] is cut off.
+    ///
+    /// Cancelling it takes back nothing.
+    pub(crate) async fn tell(&self, notice: Notice) {
+        let full = self.hand_out(&notice);
+        let deadline = Instant::now() + self.bounds.stall;
+        for (number, queue) in full {
+            if timeout_at(deadline, queue.room()).await.is_err() {
+                tracing::warn!("a local program does not read what it is sent; it is cut off");
+                queue.cut();
+                self.inside().programs.remove(&number);
+            }
+        }
+    }
+
+    /// Puts a notice into all queues. The programs whose queue is full now.
+    fn hand_out(&self, notice: &Notice) -> Vec<(u64, Arc<Queue>)> {
+        let line = notice.line();
+        let mut inside = self.inside();
+        match notice {
+            Notice::PeerConnected(peer) => {
+                inside.open.insert(peer.clone());
+            }
+            Notice::PeerDisconnected(peer) => {
+                inside.open.remove(peer);
+            }
+            Notice::Message { .. } if inside.programs.is_empty() => {
+                inside.kept.push(line.clone(), &self.bounds);
+            }
+            Notice::Message { .. } | Notice::Status(_) => {}
+        }
+        let programs = inside.programs.iter();
+        programs
+            .inspect(|(_, queue)| queue.push(line.clone()))
+            .filter(|(_, queue)| !queue.has_room())
+            .map(|(number, queue)| (*number, Arc::clone(queue)))
+            .collect()
+    }
+
+    /// Lets a program in, unless there are too many. It gets what is open, and if it is the only one, what was kept.
+    pub(super) fn attach(self: &Arc<Self>) -> Option<Program> {
+        let mut inside = self.inside();
+        if inside.programs.len() >= self.bounds.programs {
+            return None;
+        }
+        // With a place for each thing that it gets at once, so that this does not count against its bound.
+        let greeting = inside.open.len() + inside.kept.lines.len();
+        let queue = Arc::new(Queue::new(self.bounds.queue_lines + greeting, self.bounds.queue_bytes));
+        inside.open.iter().for_each(|peer| queue.push(forms::peer_connected(peer)));
+        let kept = std::mem::take(&mut inside.kept);
+        if kept.missed > 0 {
+            queue.push(forms::missed(kept.missed));
+        }
+        kept.lines.into_iter().for_each(|line| queue.push(line));
+        inside.last_number += 1;
+        let number = inside.last_number;
+        inside.programs.insert(number, Arc::clone(&queue));
+        Some(Program { hub: Arc::clone(self), number, queue })
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn push(&mut self, line: Line, bounds: &Bounds) {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+        while self.lines.len() > bounds.queue_lines || self.bytes > bounds.queue_bytes {
+            let Some(oldest) = self.lines.pop_front() else { return };
+            self.bytes -= oldest.len();
+            self.missed += 1;
+        }
+    }
+}
+
+/// A program that is there; it is not any more when this is dropped.
+#[derive(Debug)]
+pub(super) struct Program {
+    hub: Arc<Hub>,
+    number: u64,
+    pub(super) queue: Arc<Queue>,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.hub.inside().programs.remove(&self.number);
+        self.queue.finish();
+    }
+}
