@@ -1,4 +1,4 @@
-//! All local programs, and what is kept for the first one while there are none.
+//! All local programs, and what is kept while there are none.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ struct Inside {
     kept: Kept,
 }
 
-/// Messages for the first program that comes.
+/// Messages for the first program that comes to stay. While there are some, new ones queue up behind them.
 #[derive(Debug, Default)]
 struct Kept {
     lines: VecDeque<Line>,
@@ -72,44 +72,38 @@ impl Hub {
         let line = notice.line();
         let mut inside = self.inside();
         match notice {
+            Notice::Message { .. } => inside.message(line, &self.bounds),
             Notice::PeerConnected(peer) => {
                 inside.open.insert(peer.clone());
+                inside.push_to_all(&line);
             }
             Notice::PeerDisconnected(peer) => {
                 inside.open.remove(peer);
+                inside.push_to_all(&line);
             }
-            Notice::Message { .. } if inside.programs.is_empty() => {
-                inside.kept.push(line.clone(), &self.bounds);
-            }
-            Notice::Message { .. } | Notice::Status(_) => {}
+            Notice::Status(_) => inside.push_to_all(&line),
         }
-        let programs = inside.programs.iter();
-        programs
-            .inspect(|(_, queue)| queue.push(line.clone()))
-            .filter(|(_, queue)| !queue.has_room())
-            .map(|(number, queue)| (*number, Arc::clone(queue)))
-            .collect()
+        let full = inside.programs.iter().filter(|(_, queue)| !queue.has_room());
+        full.map(|(number, queue)| (*number, Arc::clone(queue))).collect()
     }
 
-    /// Lets a program in, unless there are too many. It gets what is open, and if it is the only one, what was kept.
+    /// Lets a program in, unless there are too many. It is told of each open channel.
     pub(super) fn attach(self: &Arc<Self>) -> Option<Program> {
         let mut inside = self.inside();
         if inside.programs.len() >= self.bounds.programs {
             return None;
         }
-        // With a place for each thing that it gets at once, so that this does not count against its bound.
-        let greeting = inside.open.len() + inside.kept.lines.len();
-        let queue = Arc::new(Queue::new(self.bounds.queue_lines + greeting, self.bounds.queue_bytes));
+        let queue = Arc::new(Queue::new(self.bounds.queue_lines, self.bounds.queue_bytes));
         inside.open.iter().for_each(|peer| queue.push(forms::peer_connected(peer)));
-        let kept = std::mem::take(&mut inside.kept);
-        if kept.missed > 0 {
-            queue.push(forms::missed(kept.missed));
-        }
-        kept.lines.into_iter().for_each(|line| queue.push(line));
         inside.last_number += 1;
         let number = inside.last_number;
         inside.programs.insert(number, Arc::clone(&queue));
         Some(Program { hub: Arc::clone(self), number, queue })
+    }
+
+    /// One of the programs has come to stay: what was kept is handed out.
+    pub(super) fn settle(&self) {
+        self.inside().hand_out_kept();
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -117,11 +111,45 @@ impl Hub {
     }
 }
 
+impl Inside {
+    fn message(&mut self, line: Line, bounds: &Bounds) {
+        let is_nobody_there = self.programs.is_empty();
+        if is_nobody_there || !self.kept.lines.is_empty() {
+            self.kept.push(line);
+            if !self.kept.is_within(bounds) && !is_nobody_there {
+                self.hand_out_kept();
+            }
+            self.kept.forget_oldest(bounds);
+            return;
+        }
+        self.push_to_all(&line);
+    }
+
+    fn push_to_all(&self, line: &Line) {
+        self.programs.values().for_each(|queue| queue.push(Arc::clone(line)));
+    }
+
+    fn hand_out_kept(&mut self) {
+        let kept = std::mem::take(&mut self.kept);
+        if kept.missed > 0 {
+            self.push_to_all(&forms::missed(kept.missed));
+        }
+        kept.lines.iter().for_each(|line| self.push_to_all(line));
+    }
+}
+
 impl Kept {
-    fn push(&mut self, line: Line, bounds: &Bounds) {
+    fn push(&mut self, line: Line) {
         self.bytes += line.len();
         self.lines.push_back(line);
-        while self.lines.len() > bounds.queue_lines || self.bytes > bounds.queue_bytes {
+    }
+
+    fn is_within(&self, bounds: &Bounds) -> bool {
+        self.lines.len() <= bounds.kept_lines && self.bytes <= bounds.kept_bytes
+    }
+
+    fn forget_oldest(&mut self, bounds: &Bounds) {
+        while !self.is_within(bounds) {
             let Some(oldest) = self.lines.pop_front() else { return };
             self.bytes -= oldest.len();
             self.missed += 1;

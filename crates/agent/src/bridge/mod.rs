@@ -71,11 +71,19 @@ pub(crate) struct Bounds {
     pub(crate) programs: usize,
     /// Bytes of a line that a program writes, without its end.
     pub(crate) line_bytes: usize,
-    /// What waits for one program, and what is kept while there is none; reached, whoever brings more waits. One
-    /// line more than this may be there, of whatever size.
+    /// What waits for one program; reached, whoever brings more waits. One line more than this may be there, of
+    /// whatever size. Many small ones, so that a program may first write a lot and then read: two that do so at two
+    /// ends of a channel would otherwise wait for each other.
     pub(crate) queue_lines: usize,
     /// The same in bytes.
     pub(crate) queue_bytes: usize,
+    /// Messages that are kept while there is no program.
+    pub(crate) kept_lines: usize,
+    /// The same in bytes.
+    pub(crate) kept_bytes: usize,
+    /// Who has been there for so long has come to stay, and gets what was kept. Others only look in, as
+    /// `heliograph agent status` does, and are not to take away what is for a program that restarts.
+    pub(crate) settling: Duration,
     /// How long all others wait for one program that does not read. Then it is cut off.
     pub(crate) stall: Duration,
     /// How long a program that is cut off, or that has ended its own side, may take to read what is left.
@@ -86,8 +94,11 @@ impl Bounds {
     pub(crate) const DEFAULT: Self = Self {
         programs: 32,
         line_bytes: 1024 * 1024,
-        queue_lines: 1024,
-        queue_bytes: 4 * 1024 * 1024,
+        queue_lines: 32 * 1024,
+        queue_bytes: 8 * 1024 * 1024,
+        kept_lines: 16 * 1024,
+        kept_bytes: 4 * 1024 * 1024,
+        settling: Duration::from_secs(1),
         stall: Duration::from_secs(5),
         last_word: Duration::from_secs(2),
     };

@@ -1,5 +1,7 @@
 //! Programs come, command and go.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +93,7 @@ async fn serve_program(
         () = end.cancelled() => true,
         () = obey(reader, hub.bounds.line_bytes, &*mesh, &queue) => true,
         () = &mut writing => false,
+        never = settle(&hub) => match never {},
     };
     drop(program);
     // Whoever pipes commands in has ended its own side, and still wants the answers.
@@ -98,6 +101,12 @@ async fn serve_program(
         tracing::debug!("a local program did not read what was left");
     }
     tracing::debug!(programs = hub.programs(), "a local program went");
+}
+
+async fn settle(hub: &Hub) -> Infallible {
+    sleep(hub.bounds.settling).await;
+    hub.settle();
+    pending().await
 }
 
 /// One command after the other, until the program ends its side. Its socket is not read while a command waits for

@@ -2,72 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, OnceLock};
 
-use async_trait::async_trait;
-use heliograph_core::id::PeerId;
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::{FakeMesh, Hub, Local, Mesh, Notice, PATIENCE, Refusal, World, peer, unknown};
-
-/// Agents of two, whose channel is a function call.
-struct Linked {
-    own: PeerId,
-    other: PeerId,
-    hub: OnceLock<Arc<Hub>>,
-    sent: Mutex<usize>,
-}
-
-impl Linked {
-    fn new(own: &str, other: &str) -> Arc<Self> {
-        Arc::new(Self { own: peer(own), other: peer(other), hub: OnceLock::new(), sent: Mutex::default() })
-    }
-}
-
-#[async_trait]
-impl Mesh for Linked {
-    async fn send(&self, target: &str, message: &RawValue) -> Result<(), Refusal> {
-        if target != self.other.as_str() {
-            return Err(unknown(target));
-        }
-        *self.sent.lock().unwrap() += 1;
-        let notice = Notice::Message { from: self.own.clone(), message: message.to_owned() };
-        self.hub.get().unwrap().tell(notice).await;
-        Ok(())
-    }
-
-    async fn broadcast(&self, message: &RawValue) -> Result<usize, Refusal> {
-        self.send(self.other.as_str(), message).await.map(|()| 1)
-    }
-
-    async fn connect(&self, _: &str) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn peers(&self) -> Vec<PeerId> {
-        vec![self.other.clone()]
-    }
-
-    fn status(&self) -> Value {
-        json!({ "state": "online", "peer_id": self.own.as_str() })
-    }
-}
-
-/// Two agents with an open channel between them.
-async fn pair() -> (World, World) {
-    let (hub_a, hub_b) = (Hub::new(), Hub::new());
-    let (mesh_a, mesh_b) = (Linked::new("agent-a", "agent-b"), Linked::new("agent-b", "agent-a"));
-    mesh_a.hub.set(Arc::clone(&hub_b)).unwrap();
-    mesh_b.hub.set(Arc::clone(&hub_a)).unwrap();
-    hub_a.tell(Notice::PeerConnected(peer("agent-b"))).await;
-    hub_b.tell(Notice::PeerConnected(peer("agent-a"))).await;
-    let unused = || Arc::new(FakeMesh::default());
-    (World::serving(hub_a, mesh_a, unused()).await, World::serving(hub_b, mesh_b, unused()).await)
-}
+use super::linked::pair;
+use super::{Local, PATIENCE, World};
 
 fn python(script: &str) -> Command {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/agent/python");

@@ -5,6 +5,7 @@ mod examples;
 mod forms;
 mod harm;
 mod lines;
+mod linked;
 mod notices;
 mod socket;
 

@@ -1,6 +1,8 @@
 //! What programs are told of the mesh.
 
-use super::{Bounds, Local, Notice, World, peer};
+use std::time::Duration;
+
+use super::{Bounds, Notice, PATIENCE, World, peer};
 
 #[tokio::test]
 async fn all_programs_hear_everything_in_one_order() {
@@ -37,22 +39,43 @@ async fn a_new_program_is_told_of_each_open_channel_once() {
     local.settle().await;
 }
 
+fn settling(settling: Duration) -> Bounds {
+    Bounds { settling, ..Bounds::DEFAULT }
+}
+
 #[tokio::test]
-async fn messages_that_nobody_heard_are_for_the_first_program() {
-    let world = World::new().await;
-    // One that comes and goes again takes none with it that come later.
-    drop(world.program().await);
-    super::eventually("it is gone", || world.hub.programs() == 0).await;
+async fn messages_that_nobody_heard_are_for_the_first_program_that_stays() {
+    let world = World::with(settling(Duration::from_millis(20))).await;
     world.hub.tell(Notice::PeerConnected(peer("tab-1"))).await;
     world.message("tab-1", r#"{"type":"early"}"#).await;
     let mut first = world.program().await;
-    let mut second = world.program().await;
     world.message("tab-1", r#"{"type":"late"}"#).await;
     assert_eq!(first.hear().await["type"], "peer_connected");
     assert_eq!(first.hear().await["payload"]["message"]["type"], "early");
     assert_eq!(first.hear().await["payload"]["message"]["type"], "late");
+    let mut second = world.program().await;
     assert_eq!(second.hear().await["type"], "peer_connected");
-    assert_eq!(second.hear().await["payload"]["message"]["type"], "late");
+    world.message("tab-1", r#"{"type":"next"}"#).await;
+    for local in [&mut first, &mut second] {
+        assert_eq!(local.hear().await["payload"]["message"]["type"], "next");
+    }
+}
+
+/// As `heliograph agent status` does.
+#[tokio::test]
+async fn who_only_looks_in_takes_no_message_away() {
+    let world = World::with(settling(PATIENCE)).await;
+    world.message("tab-1", r#"{"type":"early"}"#).await;
+    let mut visitor = world.program().await;
+    visitor.settle().await;
+    world.message("tab-1", r#"{"type":"late"}"#).await;
+    visitor.settle().await;
+    drop(visitor);
+    super::eventually("it is gone", || world.hub.programs() == 0).await;
+    let mut local = world.program().await;
+    world.hub.settle();
+    assert_eq!(local.hear().await["payload"]["message"]["type"], "early");
+    assert_eq!(local.hear().await["payload"]["message"]["type"], "late");
 }
 
 #[tokio::test]
@@ -69,14 +92,22 @@ async fn what_could_not_be_kept_is_counted() {
             assert_eq!(local.hear().await["payload"]["message"]["n"], n);
         }
         local.settle().await;
-        hears_no_more_of_it(&world, local).await;
     };
-    check(Bounds { queue_lines: 3, ..Bounds::DEFAULT }, "").await;
-    check(Bounds { queue_bytes: 3_500, ..Bounds::DEFAULT }, &"x".repeat(1_000)).await;
+    let bounds = settling(Duration::ZERO);
+    check(Bounds { kept_lines: 3, ..bounds }, "").await;
+    check(Bounds { kept_bytes: 3_500, ..bounds }, &"x".repeat(1_000)).await;
 }
 
-async fn hears_no_more_of_it(world: &World, first: Local) {
-    let mut second = world.program().await;
-    second.settle().await;
-    drop(first);
+/// With somebody there to hear it, nothing is forgotten: what was kept is handed out early.
+#[tokio::test]
+async fn nothing_is_forgotten_once_a_program_is_there() {
+    let world = World::with(Bounds { kept_lines: 3, ..settling(PATIENCE) }).await;
+    world.message("tab-1", r#"{"type":"n","n":0}"#).await;
+    let mut local = world.program().await;
+    for n in 1..10 {
+        world.message("tab-1", &format!(r#"{{"type":"n","n":{n}}}"#)).await;
+    }
+    for n in 0..10 {
+        assert_eq!(local.hear().await["payload"]["message"]["n"], n);
+    }
 }
