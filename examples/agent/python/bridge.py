@@ -38,7 +38,6 @@ class Bridge:
         try:
             self._socket.connect(str(path))
         except OSError as error:
-            self._socket.close()
             raise Gone(f"no agent answers at {path}: {error.strerror}") from error
 
     def send(self, peer, message):
@@ -112,8 +111,7 @@ class Bridge:
 
     def _do(self, call, argument, deadline):
         """Reads or writes, until the deadline."""
-        left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
-        self._socket.settimeout(left)
+        self._socket.settimeout(None if deadline is None else max(deadline - time.monotonic(), 0.001))
         try:
             return call(argument)
         except socket.timeout:

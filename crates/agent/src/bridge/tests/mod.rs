@@ -7,6 +7,7 @@ mod harm;
 mod lines;
 mod linked;
 mod notices;
+mod page;
 mod socket;
 
 use std::path::PathBuf;
