@@ -1,5 +1,6 @@
 """Dockerfile, compose file and systemd unit: their schemas, and that they fit what they name."""
 
+import ipaddress
 import os
 import re
 import subprocess
@@ -119,6 +120,20 @@ def test_who_asks_the_gateways_knows_them():
     assert endpoint == f"http://otel-collector:{port}" and "otel-collector" in whole["services"]
 
 
+def test_the_balancer_finds_gateways_that_were_down_when_it_started():
+    text = filled(COMPOSE.read_text(), secrets())
+    whole = yaml.safe_load(text)
+    own = {name: s["networks"]["cluster"]["ipv4_address"] for name, s in whole["services"].items() if isinstance(s.get("networks"), dict)}
+    known = dict(line.split(":", 1) for line in whole["services"]["balancer"]["extra_hosts"])
+    assert known == {name: own[name] for name in gateways()}, known
+    # An address of somebody who is away must not be given to somebody else.
+    (network,) = whole["networks"]["cluster"]["ipam"]["config"]
+    subnet, given = ipaddress.ip_network(network["subnet"]), ipaddress.ip_network(network["ip_range"])
+    assert given.subnet_of(subnet) and given != subnet, network
+    for name, address in own.items():
+        assert ipaddress.ip_address(address) in subnet and ipaddress.ip_address(address) not in given, name
+
+
 def test_a_gateway_has_time_to_drain():
     for service in gateways().values():
         window = int(service["environment"]["HELIOGRAPH_DRAIN_WINDOW"].removesuffix("s"))
@@ -138,9 +153,25 @@ def test_the_dockerfile_is_good():
     for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
         for source in line.split()[:-1]:
             assert (ROOT / source).exists() and f"!{source}" in sent, source
-    # What the compiler reads beside the crates.
-    for embedded in ("web", "migrations"):
-        assert re.search(rf"^COPY {embedded} {embedded}$", text, re.MULTILINE), embedded
+
+
+def test_the_image_is_built_from_what_the_compiler_reads():
+    """Of cargo's own list of files, each is where the Dockerfile copies it from, and nothing keeps it out."""
+    listed = Path(f"{BINARY}.d").read_text().replace("\\ ", "\0").split()[1:]
+    paths = [Path(os.path.normpath(name.replace("\0", " "))) for name in listed]
+    # What a build makes itself, it makes anew in the image.
+    files = {path.relative_to(ROOT) for path in paths if not path.is_relative_to(Path(BINARY).parents[1])}
+    folders = {file.parts[0] for file in files}
+    assert {"crates", "migrations", "web"} <= folders and len(files) > 100, folders
+    copied = re.findall(r"^COPY (?!--from)(\S+) \1$", DOCKERFILE.read_text(), re.MULTILINE)
+    sent = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
+    left_out = [line.removeprefix("**/") for line in sent if line.startswith("**/")]
+    missing = [str(f) for f in files if f.parts[0] not in copied or set(f.parts) & set(left_out)]
+    assert not missing, f"{len(missing)} files, such as {min(missing)}"
+    # Cargo wants every member of the workspace to be there, used or not.
+    members = re.search(r"^members = \[(.+)\]$", (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    outside = [m for m in re.findall(r'"([^"]+)"', members) if m.split("/")[0] not in copied]
+    assert not outside, outside
 
 
 def test_images_are_of_this_version():
