@@ -1,55 +1,51 @@
 // @ts-check
 // A storm: all connections break in the same second, and everybody comes back with the session it had.
 
-import { PROMISES, account, metrics, named, number, service, timedJoin, toTheEnd, world } from "./lib/k6.js";
-import { Pair, enrol, sleep } from "./lib/pair.js";
+import { MARGIN, PROMISES, SUMMARY, metrics, number, ready, timeReturns, withPair, world } from "./lib/k6.js";
+import { sleep } from "./lib/pair.js";
 
 /** Two peers each. */
 const PAIRS = number("PAIRS", 500);
 const STORMS = number("STORMS", 3);
-/** Seconds until the first storm, for all to join in, and between two storms. */
+/** Seconds until the first storm, for all to join in, between two storms, and after the last one. */
 const CALM = number("CALM", 30);
 
+/** Milliseconds from one pair's beginning to the next one's: two connections each, and one address may open 200 per second. */
+const APART = 15;
+if (PAIRS * APART > CALM * 1_000) throw new Error(`${PAIRS} pairs are not there in ${CALM} s: set CALM to ${Math.ceil((PAIRS * APART) / 1_000)} or more`);
+
 export const options = {
-  scenarios: { pairs: { executor: "per-vu-iterations", vus: PAIRS, iterations: 1, maxDuration: `${CALM * (STORMS + 2) + 120}s` } },
+  ...SUMMARY,
+  scenarios: { pairs: { executor: "per-vu-iterations", vus: PAIRS, iterations: 1, maxDuration: `${CALM * (STORMS + 1) + MARGIN}s` } },
   thresholds: {
     ...PROMISES,
     mesh_joined: ["rate==1"],
+    // Every peer was there when a storm broke, and came back from each.
+    mesh_moved: ["rate==1"],
     mesh_back_ms: ["p(95)<10000", "max<30000"],
     mesh_resumed: ["rate>0.999"],
   },
 };
 
 /** All VUs count from the same moment. */
-export function setup() {
+export async function setup() {
+  await ready();
   return { begin: Date.now() };
 }
 
 /** @param {{ begin: number }} shared */
 export default async function reconnect({ begin }) {
-  // Two connections each, and one address may open 200 per second.
-  await sleep(world, __VU * 15);
-  const sender = await enrol(world, service, named("a"), named("mesh"), __VU);
-  const receiver = await enrol(world, service, named("b"), named("mesh"), __VU + 1);
-  const pair = new Pair(world, sender, receiver, (ms) => metrics.relay.add(ms));
-  await toTheEnd([pair], async () => {
-    await timedJoin(() => pair.join());
-    for (const peer of [sender, receiver]) {
-      let broken = 0;
-      peer.onLost = () => (broken = broken || world.now());
-      peer.onList = () => {
-        if (broken > 0) metrics.back.add(world.now() - broken);
-        broken = 0;
-      };
-    }
+  await sleep(world, __VU * APART);
+  await withPair(async (pair) => {
+    const peers = [pair.sender, pair.receiver];
+    peers.forEach(timeReturns);
     const end = begin + 1_000 * CALM * (STORMS + 1);
     const talk = pair.talk({ every: 1_000, forMs: end - world.now(), bytes: 500 });
     for (let storm = 1; storm <= STORMS; storm += 1) {
       await sleep(world, Math.max(0, begin + 1_000 * CALM * storm - world.now()));
-      sender.breakOff();
-      receiver.breakOff();
+      peers.forEach((peer) => peer.breakOff());
     }
     await talk;
-    account(pair);
+    metrics.moved.add(peers.every((peer) => peer.returns >= STORMS));
   });
 }

@@ -1,8 +1,7 @@
 // @ts-check
 // Directed pairs across nodes: how long a message takes, and whether each one is accounted for, in order, once.
 
-import { PROMISES, account, metrics, named, number, service, timedJoin, toTheEnd, world } from "./lib/k6.js";
-import { Pair, enrol } from "./lib/pair.js";
+import { MARGIN, PROMISES, SUMMARY, number, ready, withPair } from "./lib/k6.js";
 
 const PAIRS = number("PAIRS", 100);
 const SECONDS = number("SECONDS", 60);
@@ -12,7 +11,8 @@ const RATE = number("RATE", 10);
 const BYTES = number("BYTES", 1_500);
 
 export const options = {
-  scenarios: { pairs: { executor: "per-vu-iterations", vus: PAIRS, iterations: 1, maxDuration: `${SECONDS + 120}s` } },
+  ...SUMMARY,
+  scenarios: { pairs: { executor: "per-vu-iterations", vus: PAIRS, iterations: 1, maxDuration: `${SECONDS + MARGIN}s` } },
   thresholds: {
     ...PROMISES,
     mesh_joined: ["rate==1"],
@@ -21,13 +21,8 @@ export const options = {
   },
 };
 
-export default async function relay() {
-  const sender = await enrol(world, service, named("a"), named("mesh"), __VU);
-  const receiver = await enrol(world, service, named("b"), named("mesh"), __VU + 1);
-  const pair = new Pair(world, sender, receiver, (ms) => metrics.relay.add(ms));
-  await toTheEnd([pair], async () => {
-    await timedJoin(() => pair.join());
-    await pair.talk({ every: 1_000 / RATE, forMs: SECONDS * 1_000, bytes: BYTES });
-    account(pair);
-  });
+export const setup = ready;
+
+export default function relay() {
+  return withPair((pair) => pair.talk({ every: 1_000 / RATE, forMs: SECONDS * 1_000, bytes: BYTES }));
 }

@@ -22,6 +22,8 @@ export class Ledger {
      * service had read them.
      */
     this.unknown = 0;
+    /** Numbers that were given up, and why: the reason of a refusal, or null. One of them may come all the same. @type {Map<number, string | null>} */
+    this.givenUp = new Map();
   }
 
   /** The next number. @param {number} now Milliseconds. @param {number} connection */
@@ -33,14 +35,14 @@ export class Ledger {
 
   /**
    * @param {number} number @param {number} now
-   * @returns {number | null} Milliseconds that it took; null if it came twice or was given up.
+   * @returns {number | null} Milliseconds that it took; null if it came twice or had been given up.
    */
   arrive(number, now) {
     if (number <= this.last) this.disordered += 1;
     this.last = Math.max(this.last, number);
     const sent = this.open.get(number);
     if (sent === undefined) {
-      this.repeated += 1;
+      if (!this.takeBack(number)) this.repeated += 1;
       return null;
     }
     this.open.delete(number);
@@ -48,10 +50,23 @@ export class Ledger {
     return now - sent.at;
   }
 
+  /** What was given up has arrived all the same. @param {number} number @returns {boolean} Whether it had been. */
+  takeBack(number) {
+    const reason = this.givenUp.get(number);
+    if (reason === undefined) return false;
+    this.givenUp.delete(number);
+    if (reason === null) this.unknown -= 1;
+    else this.refused.set(reason, (this.refused.get(reason) ?? 0) - 1);
+    this.arrived += 1;
+    return true;
+  }
+
   /** The sender was told that it is not delivered. @param {number} number @param {string} reason */
   refuse(number, reason) {
     // With some reasons it may have arrived all the same; then it has.
-    if (this.open.delete(number)) this.refused.set(reason, (this.refused.get(reason) ?? 0) + 1);
+    if (!this.open.delete(number)) return;
+    this.refused.set(reason, (this.refused.get(reason) ?? 0) + 1);
+    this.givenUp.set(number, reason);
   }
 
   /** A connection of the sender ended. @param {number} connection */
@@ -61,17 +76,19 @@ export class Ledger {
 
   /** What is open now has an unknown fate. */
   forget() {
-    this.unknown += this.open.size;
-    this.open.clear();
+    for (const number of this.open.keys()) this.lose(number);
+  }
+
+  /** @param {number} number Open until now. */
+  lose(number) {
+    this.open.delete(number);
+    this.unknown += 1;
+    this.givenUp.set(number, null);
   }
 
   /** Nothing is on its way any more: what is open has vanished, or was perhaps never read. */
   conclude() {
-    for (const [number, { ended }] of this.open) {
-      if (!ended) continue;
-      this.open.delete(number);
-      this.unknown += 1;
-    }
+    for (const [number, { ended }] of this.open) if (ended) this.lose(number);
   }
 
   /** Messages that vanished without a word, after `conclude`. */

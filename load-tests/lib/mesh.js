@@ -27,6 +27,7 @@ const FIRST_PAUSE = 1_000;
  * @property {() => void} ended Once, also if the socket never opened.
  *
  * @typedef {object} Socket
+ * @property {() => boolean} isOpen Not while it is opening or closing: k6's throws when something is sent then.
  * @property {(text: string) => void} send
  * @property {(code: number) => void} close
  *
@@ -90,9 +91,14 @@ export const calls = {
  */
 export async function expect(world, base, call, status) {
   const answer = await world.call(base, call);
-  // The path may name a peer, and the answer says what was wrong; neither holds a secret.
-  if (answer.status !== status) throw new Error(`${call.method} ${call.path}: ${answer.status} ${JSON.stringify(answer.json)}`);
+  if (answer.status !== status) throw new Error(`${call.method} ${base}${call.path}: ${refusal(answer)}`);
   return answer.json;
+}
+
+/** What an answer says is wrong. Only that: an answer that is not a refusal may hold a key or a token. @param {Answer} answer */
+function refusal({ status, json }) {
+  if (status === 0) return "no answer";
+  return status < 400 ? `unexpected status ${status}` : `${status} ${json?.code ?? ""} ${json?.detail ?? ""}`.trimEnd();
 }
 
 /** `http://…` to `ws://…/ws`. @param {string} base */
@@ -139,6 +145,10 @@ export class Peer {
     this.connection = 0;
     /** Connections that were opened. */
     this.connections = 0;
+    /** The number of the last connection that brought a list. */
+    this.listed = 0;
+    /** Lists after the first one: how often it came back. */
+    this.returns = 0;
     this.attempts = 0;
     /** Attempts up to the last one that led to a list. */
     this.succeeded = 0;
@@ -172,7 +182,22 @@ export class Peer {
 
   /** Breaks the connection off, and comes back. */
   breakOff() {
-    this.socket?.close(BROKEN_OFF);
+    if (this.socket === null) return;
+    this.socket.close(BROKEN_OFF);
+    // Over at once, not only when the node agrees: it may be one that answers nothing any more.
+    this.socket = null;
+    this.onEnded(this.connection);
+    this.again();
+  }
+
+  /** Whether there is a connection to send on. */
+  get connected() {
+    return this.socket !== null && this.socket.isOpen();
+  }
+
+  /** Whether that connection has brought its list. */
+  get online() {
+    return this.connected && this.listed === this.connection;
   }
 
   /**
@@ -180,7 +205,7 @@ export class Peer {
    * @returns {boolean} Whether there is a connection to send it on.
    */
   send(type, target, payload, id) {
-    if (!this.socket) return false;
+    if (this.socket === null || !this.connected) return false;
     /** @type {Record<string, unknown>} */
     const frame = { type, peer_id: this.id, payload };
     if (target !== null) frame.target_id = target;
@@ -280,6 +305,8 @@ export class Peer {
         return this.onResumed(frame.payload);
       case "peer_list":
         this.succeeded = this.attempts;
+        if (this.listed > 0) this.returns += 1;
+        this.listed = this.connection;
         if (frame.payload.session?.resume_token) this.resumeToken = frame.payload.session.resume_token;
         return this.onList(frame.payload);
       case "goaway":

@@ -6,6 +6,8 @@ import { Peer, calls, expect } from "./mesh.js";
 
 /** How long messages that are under way at the end may take before they count as lost, in milliseconds. */
 const LAST_WORDS = 5_000;
+/** How long a peer may take until its first list, and until it is back at the end, in milliseconds. */
+const PATIENCE = 60_000;
 /** How often it is looked whether the last ones have come. */
 const LOOK = 50;
 /** The type of the messages: one that the service does not know and passes on as it is. */
@@ -16,6 +18,7 @@ export const TYPE = "load.message";
 /**
  * @typedef {object} Service
  * @property {string[]} bases Addresses of nodes, or of a load balancer.
+ * @property {string} [administration] Where administration is, if it is on an address of its own.
  * @property {string} admin An admin key.
  */
 
@@ -24,7 +27,7 @@ export const TYPE = "load.message";
  * @param {World} world @param {Service} service @param {string} id @param {string} mesh @param {number} place Which node it comes to first.
  */
 export async function enrol(world, service, id, mesh, place) {
-  const { key } = await expect(world, at(service, place), calls.createKey(service.admin, id, mesh), 201);
+  const { key } = await expect(world, administration(service, place), calls.createKey(service.admin, id, mesh), 201);
   return new Peer(world, { id, credential: { "x-api-key": key }, bases: from(service, place) });
 }
 
@@ -36,7 +39,7 @@ export async function pairDevice(world, service, name, place) {
   const base = at(service, place);
   const { code } = await expect(world, base, calls.invite(service.admin), 200);
   const { id } = await expect(world, base, calls.redeem(code, name), 200);
-  const approved = await expect(world, base, calls.approve(service.admin, id), 200);
+  const approved = await expect(world, administration(service, place), calls.approve(service.admin, id), 200);
   return new Peer(world, {
     id: approved.peer_id,
     credential: { "x-device-token": approved.device_token },
@@ -49,16 +52,25 @@ function at(service, place) {
   return service.bases[place % service.bases.length] ?? "";
 }
 
+/** Where to ask for what takes an admin key. @param {Service} service @param {number} place */
+export function administration(service, place) {
+  return service.administration ?? at(service, place);
+}
+
 /** All addresses, beginning at one. @param {Service} service @param {number} place */
 function from(service, place) {
   const begin = place % service.bases.length;
   return [...service.bases.slice(begin), ...service.bases.slice(0, begin)];
 }
 
-/** Starts a peer and waits for its list. @param {Peer} peer @returns {Promise<any>} */
+/** Starts a peer and waits for its list, within a bound. @param {Peer} peer @returns {Promise<any>} */
 export function joined(peer) {
-  return new Promise((done) => {
-    peer.onList = done;
+  return new Promise((done, fail) => {
+    const timer = peer.world.later(() => fail(new Error(`${peer.id} has no list within ${PATIENCE / 1_000} s`)), PATIENCE);
+    peer.onList = (list) => {
+      peer.world.cancel(timer);
+      done(list);
+    };
     peer.start();
   });
 }
@@ -117,7 +129,7 @@ export class Pair {
   /** @param {number} bytes */
   sendOne(bytes) {
     // While there is no connection there is nothing to count.
-    if (!this.sender.socket) return;
+    if (!this.sender.connected) return;
     const n = this.ledger.send(this.world.now(), this.sender.connection);
     this.sender.send(TYPE, this.receiver.id, { n, fill: "x".repeat(bytes) }, String(n));
   }
@@ -137,11 +149,19 @@ export class Pair {
     await this.settle();
   }
 
-  /** Waits, within a bound, until nothing is on its way. */
+  /** Waits, within bounds, until both are there and nothing is on its way. Whoever is not back by then has failed. */
   async settle() {
+    const back = this.world.now() + PATIENCE;
+    while (this.absent().length > 0 && this.world.now() < back) await sleep(this.world, LOOK);
+    if (this.absent().length > 0) throw new Error(`not back within ${PATIENCE / 1_000} s: ${this.absent().join(", ")}`);
     const end = this.world.now() + LAST_WORDS;
     while (this.ledger.open.size > 0 && this.world.now() < end) await sleep(this.world, LOOK);
     this.ledger.conclude();
+  }
+
+  /** Who is not connected. */
+  absent() {
+    return [this.sender, this.receiver].filter((peer) => !peer.online).map((peer) => peer.id);
   }
 
   stop() {

@@ -2,7 +2,7 @@
 // A revocation under traffic: once it is enforced, nothing arrives any more, in either direction.
 
 import { Peer, calls, expect } from "./mesh.js";
-import { TYPE, joined, pairDevice, sleep } from "./pair.js";
+import { TYPE, administration, joined, pairDevice, sleep } from "./pair.js";
 
 /**
  * @typedef {import("./mesh.js").World} World
@@ -34,51 +34,54 @@ export async function revokeUnderTraffic(world, service, name, place) {
   const witness = await pairDevice(world, service, `${name}-witness`, place + 1);
   /** @type {Outcome} */
   const outcome = { before: 0, sentAfter: 0, after: 0, enforced: false, waitedMs: 0 };
-  let enforced = false;
-  let barrier = false;
-  /** @param {Peer} peer @param {Peer} other */
-  const listen = (peer, other) => {
-    peer.onMessage = (frame) => {
-      if (frame.type !== TYPE || frame.peer_id !== other.id) return;
-      if (frame.payload.after || (barrier && peer === witness)) outcome.after += 1;
-      else if (!enforced) outcome.before += 1;
-    };
-  };
-  listen(victim, witness);
-  listen(witness, victim);
-  await joined(witness);
-  await joined(victim);
+  const scene = { barrier: false, talking: true };
+  listen(victim, witness, outcome, () => false);
+  listen(witness, victim, outcome, () => scene.barrier);
+  /** @type {Promise<void>[]} */
+  let talks = [];
+  try {
+    await joined(witness);
+    await joined(victim);
+    talks = [talk(world, victim, witness, outcome, scene), talk(world, witness, victim, outcome, scene)];
+    const end = world.now() + PATIENCE;
+    while (outcome.before < BEFORE && world.now() < end) await sleep(world, LOOK);
 
-  let talking = true;
-  /** @param {Peer} peer @param {Peer} other */
-  const talk = async (peer, other) => {
-    while (talking) {
-      // A message that was sent after the answer says so itself: there is no doubt about time when it arrives.
-      if (peer.send(TYPE, other.id, { after: enforced }) && enforced) outcome.sentAfter += 1;
-      await sleep(world, EVERY);
-    }
-  };
-  const talks = [talk(victim, witness), talk(witness, victim)];
-  const end = world.now() + PATIENCE;
-  while (outcome.before < BEFORE && world.now() < end) await sleep(world, LOOK);
-
-  const asked = world.now();
-  // Revoked at another node than the victim's.
-  const base = service.bases[(place + 2) % service.bases.length] ?? "";
-  const report = await expect(world, base, calls.revoke(service.admin, victim.id), 200);
-  enforced = report.enforced === true;
-  outcome.enforced = enforced;
-  outcome.waitedMs = world.now() - asked;
-  // What was written before the answer may still be on its way to us. It comes before the answers to two pings.
-  await pinged(world, witness);
-  await pinged(world, witness);
-  barrier = true;
-  await sleep(world, AFTERWARDS);
-  talking = false;
-  await Promise.all(talks);
-  victim.stop();
-  witness.stop();
+    const asked = world.now();
+    // Revoked at another node than the victim's.
+    const report = await expect(world, administration(service, place + 2), calls.revoke(service.admin, victim.id), 200);
+    outcome.enforced = report.enforced === true;
+    outcome.waitedMs = world.now() - asked;
+    // What was written before the answer may still be on its way to us. It comes before the answers to two pings.
+    await pinged(world, witness);
+    await pinged(world, witness);
+    scene.barrier = outcome.enforced;
+    await sleep(world, AFTERWARDS);
+  } finally {
+    // Also when something failed: nothing may go on talking.
+    scene.talking = false;
+    await Promise.all(talks);
+    victim.stop();
+    witness.stop();
+  }
   return outcome;
+}
+
+/** Counts what comes from the other. @param {Peer} peer @param {Peer} other @param {Outcome} outcome @param {() => boolean} tooLate */
+function listen(peer, other, outcome, tooLate) {
+  peer.onMessage = (frame) => {
+    if (frame.type !== TYPE || frame.peer_id !== other.id) return;
+    if (frame.payload.after || tooLate()) outcome.after += 1;
+    else if (!outcome.enforced) outcome.before += 1;
+  };
+}
+
+/** Sends to the other as long as both talk. @param {World} world @param {Peer} peer @param {Peer} other @param {Outcome} outcome @param {{ talking: boolean }} scene */
+async function talk(world, peer, other, outcome, scene) {
+  while (scene.talking) {
+    // A message that was sent after the answer says so itself: there is no doubt about time when it arrives.
+    if (peer.send(TYPE, other.id, { after: outcome.enforced }) && outcome.enforced) outcome.sentAfter += 1;
+    await sleep(world, EVERY);
+  }
 }
 
 /** An answer to a ping, or an end of patience. @param {World} world @param {Peer} peer @returns {Promise<void>} */

@@ -102,6 +102,44 @@ test("a service that answers enforced and goes on delivering is found out", asyn
   assert.ok(outcome.after >= 20, `${outcome.after} after`);
 });
 
+test("a revocation that fails is an error, and nobody goes on talking", async () => {
+  const calls = [];
+  const failing = {
+    ...world,
+    connect: (url, headers, events) => {
+      const socket = world.connect(url, headers, events);
+      calls.push(socket);
+      return socket;
+    },
+    call: (base, call) => world.call(base, { ...call, path: call.path.replace("wait=enforced", "wait=none") }),
+  };
+  await assert.rejects(revokeUnderTraffic(failing, service, "early", 0), /unexpected status 202/);
+  await until("both sockets are closed", () => calls.length === 2 && calls.every((socket) => !socket.isOpen()));
+});
+
+test("who does not come back is found out", async () => {
+  const talkers = await pair();
+  await talkers.join();
+  assert.deepEqual(talkers.absent(), []);
+  // From here on there is no server to come back to.
+  talkers.receiver.bases = ["http://127.0.0.1:1"];
+  talkers.receiver.breakOff();
+  assert.deepEqual(talkers.absent(), ["b"]);
+  const hasty = { ...world, now: () => Date.now() * 1_000 };
+  talkers.world = hasty;
+  await assert.rejects(talkers.settle(), /not back within 60 s: b/);
+  talkers.stop();
+});
+
+test("an answer that was not expected is told without what it holds", async () => {
+  const answering = (status, json) => ({ ...world, call: async () => ({ status, json }) });
+  const call = { method: "POST", path: "/api/keys", headers: {}, body: null };
+  const told = async (status, json) => (await expect(answering(status, json), "http://gw", call, 201).catch((error) => error)).message;
+  assert.equal(await told(200, { key: "ak_secret" }), "POST http://gw/api/keys: unexpected status 200");
+  assert.equal(await told(403, { code: "forbidden", detail: "no", key: "ak_secret" }), "POST http://gw/api/keys: 403 forbidden no");
+  assert.equal(await told(0, null), "POST http://gw/api/keys: no answer");
+});
+
 test("a peer that is refused tries again and gives up when it is stopped", async () => {
   let pauses = 0;
   const impatient = { ...world, later: (run, ms) => world.later(run, Math.min(ms, 10)) };
@@ -129,6 +167,16 @@ test("the books tell lost, late, repeated and refused messages apart", () => {
   assert.deepEqual([ledger.lost(), ledger.unknown], [1, 1], "only what the ended connection brought may be unread");
   ledger.forget();
   assert.deepEqual([ledger.lost(), ledger.unknown], [0, 2]);
+});
+
+test("what was given up and comes all the same has arrived, and once only", () => {
+  const ledger = new Ledger();
+  for (let n = 0; n < 3; n += 1) ledger.send(0, 1);
+  ledger.refuse(1, "unavailable");
+  ledger.forget();
+  assert.deepEqual([ledger.arrived, ledger.allRefused(), ledger.unknown], [0, 1, 2]);
+  for (const number of [1, 2, 2]) ledger.arrive(number, 7);
+  assert.deepEqual([ledger.arrived, ledger.allRefused(), ledger.unknown, ledger.repeated], [2, 0, 1, 1]);
 });
 
 test("pauses have full jitter under a ceiling that doubles", () => {

@@ -24,7 +24,7 @@ export const world = {
     socket.on("message", (data) => events.message(data.toString()));
     socket.on("close", end);
     socket.on("error", end);
-    return { send: (text) => socket.send(text), close: (code) => socket.close(code) };
+    return { isOpen: () => socket.readyState === WebSocket.OPEN, send: (text) => socket.send(text), close: (code) => socket.close(code) };
   },
   async call(base, { method, path, headers, body }) {
     const answer = await fetch(base + path, { method, headers, body });

@@ -11,11 +11,16 @@ class K6Socket {
   constructor(url, protocols, params) {
     this.socket = new WebSocket(url, { headers: params?.headers });
   }
+  get readyState() {
+    return this.socket.readyState;
+  }
   addEventListener(name, listener) {
     const events = { message: (data) => listener({ data: data.toString() }), close: () => listener({}), error: (error) => listener({ error }) };
     this.socket.on(name, events[name] ?? listener);
   }
   send(text) {
+    // As k6's does, and unlike that of Node.
+    if (this.readyState !== WebSocket.OPEN) throw new Error("InvalidStateError");
     this.socket.send(text);
   }
   close(code) {
@@ -34,8 +39,13 @@ class Metric {
 }
 
 async function asyncRequest(method, url, body, { headers }) {
-  const answer = await fetch(url, { method, headers, body });
-  return { status: answer.status, body: await answer.text() };
+  try {
+    const answer = await fetch(url, { method, headers, body });
+    return { status: answer.status, body: await answer.text() };
+  } catch {
+    // k6's word for no answer.
+    return { status: 0, body: null };
+  }
 }
 
 const vu = { idInTest: 1 };
@@ -65,11 +75,17 @@ const hooks = `
   }`;
 register(`data:text/javascript,${encodeURIComponent(hooks)}`);
 
+/** An iteration that fails is told of, as k6 does, and judged by the thresholds alone. */
+async function iteration(run, startTime = "0s") {
+  await new Promise((done) => setTimeout(done, 1_000 * Number.parseFloat(startTime)));
+  await run().catch((error) => console.error(error));
+}
+
 const script = await import(pathToFileURL(process.argv[2]));
-const shared = script.setup?.();
+const shared = await script.setup?.();
 // Each scenario once; every VU would do the same under another name.
-const scenarios = Object.values(script.options.scenarios ?? { only: {} });
-const runs = scenarios.map((scenario) => (scenario.exec ? script[scenario.exec] : script.default)(shared));
-await Promise.all(runs);
+const scenarios = Object.values(script.options.scenarios);
+await Promise.all(scenarios.map(({ exec, startTime }) => iteration(() => script[exec ?? "default"](shared), startTime)));
+await script.teardown?.(shared);
 process.stdout.write(`${JSON.stringify({ thresholds: script.options.thresholds, metrics })}\n`);
 process.exit(0);
