@@ -30,7 +30,5 @@ pub const SILENCE: Duration = Duration::from_secs(15);
 pub const TOKEN_MARGIN: Duration = Duration::from_secs(30);
 /// How long a socket that we close may take to end.
 pub const FAREWELL: Duration = Duration::from_secs(2);
-/// Longest type of a message, in bytes; as the service has it.
-pub const TYPE_BYTES: usize = 64;
 /// The longest pause that anybody can ask for with `Retry-After` or `goaway`.
 pub const LONGEST_PAUSE: Duration = Duration::from_mins(10);

@@ -10,6 +10,7 @@ use heliograph_core::id::PeerId;
 mod exchange;
 
 pub use exchange::TokenExchange;
+pub(crate) use exchange::retry_after_of;
 
 /// What a peer keeps.
 #[derive(Debug, Clone)]
