@@ -25,6 +25,6 @@ SUBNET=172.31.86
 # Where it can be reached. 0.0.0.0 lets other machines in.
 BIND=127.0.0.1
 # For the profile turn: the address of this machine as browsers see it, and whom the relay may reach beside public
-# addresses (docs/turn.md).
+# addresses (docs/turn.md). It is never 127.0.0.1 if anything is to be relayed: coturn sends nothing there.
 TURN_ADDRESS=127.0.0.1
 END

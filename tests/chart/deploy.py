@@ -149,6 +149,10 @@ def test_the_dockerfile_is_good():
     assert f"ARG RUST_VERSION={channel}\n" in text
     assert f"ARG VERSION={version}\n" in text
     assert "USER 65532:65532" in text
+    # What is copied onto a folder that the base has not is made for all to read: the folder of the data comes inside another.
+    data = re.search(r"^ENV HELIOGRAPH_DATA_DIR=(.+)$", text, re.MULTILINE)[1]
+    (source, target), = re.findall(r"^COPY --from=build --chown=65532:65532 (\S+) (\S+)$", text, re.MULTILINE)
+    assert f"install -d -m 0750 {source}{data.removeprefix(target)}\n" in text and target != data, (source, target)
     sent = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
     for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
         for source in line.split()[:-1]:
