@@ -9,10 +9,14 @@
 //! - `mesh` holds the peers and hears the service; `bridge` speaks to local programs
 //! - `enrol` turns an invite code into a device token
 
+mod agent;
 mod bridge;
-mod config;
-mod enrol;
+pub mod config;
+pub mod enrol;
 mod mesh;
 mod negotiation;
 mod peer;
 mod rtc;
+
+pub use agent::run;
+pub use config::Config;

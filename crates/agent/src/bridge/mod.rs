@@ -10,11 +10,6 @@
 //!
 //! Nothing here knows WebRTC or the service: the rest of the agent is behind [`Mesh`].
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the mesh and the agent, which use it, come with them")
-)]
-
 mod forms;
 mod hub;
 mod lines;
