@@ -141,10 +141,12 @@ export class Pair {
   async talk({ every, forMs, bytes }) {
     const end = this.world.now() + forMs;
     // Not all pairs at the same moment.
-    await sleep(this.world, every * this.world.random());
-    while (this.world.now() < end) {
+    let next = this.world.now() + every * this.world.random();
+    while (next < end) {
+      await sleep(this.world, Math.max(0, next - this.world.now()));
       this.sendOne(bytes);
-      await sleep(this.world, every);
+      // By the clock, so that a generator that is late now and then still sends at its rate; what it missed it does not send in a burst.
+      next = Math.max(next + every, this.world.now());
     }
     await this.settle();
   }

@@ -1,14 +1,14 @@
-// A proxy in front of a gateway that tampers with one call, to see whether the scripts notice.
+// A proxy in front of a gateway that answers revocations itself, to see whether the scripts notice.
 
 import http from "node:http";
 import net from "node:net";
 
-/** How a revocation can go wrong without anyone saying so. */
+/** Answers to a revocation of which no gateway hears. */
 export const LIES = {
-  /** It is answered as enforced, and nobody was told. */
-  claimed: { matches: (url) => /\/revoke\b/.test(url), answer: { enforced: true } },
-  /** The answer does not wait until it is enforced. */
-  unwaited: { matches: (url) => /\/revoke\b/.test(url), rewrite: (url) => url.replace("wait=enforced", "wait=none") },
+  /** It is done. */
+  claimed: { status: 200, body: { status: "ok", enforced: true } },
+  /** It is under way: what is answered to whoever does not wait. */
+  unwaited: { status: 202, body: { status: "ok", enforced: false } },
 };
 
 export class Liar {
@@ -17,10 +17,9 @@ export class Liar {
     const liar = new Liar();
     const { hostname, port } = new URL(base);
     liar.server = http.createServer((request, response) => {
-      const told = lie.matches(request.url);
-      if (told && lie.answer) return response.end(JSON.stringify(lie.answer));
-      const path = told ? lie.rewrite(request.url) : request.url;
-      const onward = http.request({ hostname, port, path, method: request.method, headers: request.headers }, (answer) => {
+      if (/\/revoke\b/.test(request.url)) return response.writeHead(lie.status).end(JSON.stringify(lie.body));
+      const { url: path, method, headers } = request;
+      const onward = http.request({ hostname, port, path, method, headers }, (answer) => {
         response.writeHead(answer.statusCode, answer.headers);
         answer.pipe(response);
       });

@@ -49,7 +49,7 @@ test("a revocation that is answered as enforced and is not is found out", { time
   assert.deepEqual(crossed, ["mesh_after_revoke"], output);
 });
 
-test("a revocation whose answer does not wait for it is found out", { timeout: 120_000 }, async () => {
+test("a revocation that is not yet enforced when it is answered is found out", { timeout: 120_000 }, async () => {
   const { crossed, output } = await throughLiar(LIES.unwaited);
   assert.deepEqual(crossed.sort(), ["mesh_before_revoke", "mesh_failed", "mesh_revocations"], output);
 });
