@@ -6,8 +6,10 @@
 //! Errors do not repeat what the library says: its words quote descriptions and addresses.
 
 mod channel;
+mod handler;
 mod runtime;
 mod text;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -17,19 +19,18 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use heliograph_client::IceServer;
 use tokio::sync::mpsc;
-use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
+use webrtc::data_channel::RTCDataChannelInit;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration,
-    RTCConfigurationBuilder, RTCIceCandidateInit, RTCIceConnectionState, RTCIceServer, RTCIceTransportPolicy,
-    RTCPeerConnectionIceEvent, RTCPeerConnectionState, RTCSdpType, RTCSessionDescription,
-    SettingEngineBuilder,
+    PeerConnection, PeerConnectionBuilder, RTCConfiguration, RTCConfigurationBuilder, RTCIceCandidateInit,
+    RTCIceServer, RTCIceTransportPolicy, RTCSdpType, RTCSessionDescription, SettingEngineBuilder,
 };
 
 pub(crate) use channel::{Channel, ChannelEvent};
+use handler::Handler;
 use runtime::LightSleeper;
+pub(crate) use words::{Candidate, Event, Kind, Pair, Settings, State};
 
 /// The channel that the mesh speaks over; others are closed as they come.
 const LABEL: &str = "mesh";
@@ -47,104 +48,6 @@ const EVENTS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("could not {0}")]
 pub(crate) struct Refused(&'static str);
-
-/// How a connection is made.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    /// STUN and TURN servers.
-    pub(crate) ice_servers: Vec<IceServer>,
-    /// No candidate but those of a TURN server leaves, and none else is used.
-    pub(crate) relay_only: bool,
-    /// What to listen on; empty: every interface of this machine.
-    pub(crate) listen: Vec<IpAddr>,
-    /// Without a sign of life for this long, a connection is `Disconnected`.
-    pub(crate) disconnected_after: Duration,
-    /// `Disconnected` for this long, it has `Failed`.
-    pub(crate) failed_after: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            ice_servers: vec![],
-            relay_only: false,
-            listen: vec![],
-            // Browsers say so after five seconds, too. They fail after fifteen or more, and so long a peer that was killed
-            // would be taken for one that is slow.
-            disconnected_after: Duration::from_secs(5),
-            failed_after: Duration::from_secs(10),
-        }
-    }
-}
-
-/// The state of a connection, ICE and DTLS together (`RTCPeerConnectionState`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum State {
-    /// Nothing has been tried.
-    #[default]
-    New,
-    /// Looking for a way.
-    Connecting,
-    /// There is a way, and it works.
-    Connected,
-    /// It has not worked for some seconds; it may come back by itself.
-    Disconnected,
-    /// There is none, or none any more. An ICE restart may find another.
-    Failed,
-    /// It was closed, perhaps by the other side.
-    Closed,
-}
-
-impl State {
-    /// The word for `status`.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Connecting => "connecting",
-            Self::Connected => "connected",
-            Self::Disconnected => "disconnected",
-            Self::Failed => "failed",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-/// A candidate as it travels.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    /// `candidate:…`.
-    pub(crate) text: String,
-    /// Of which media section, by name.
-    pub(crate) mid: Option<String>,
-    /// Of which media section, by number.
-    pub(crate) index: Option<u16>,
-}
-
-impl std::fmt::Debug for Candidate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Candidate(•••)")
-    }
-}
-
-/// What a connection says of itself.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A candidate for the other side.
-    Candidate(Candidate),
-    /// Its state changed.
-    State(State),
-    /// The other side opened the channel of the mesh.
-    Channel(Channel),
-}
-
-/// The kinds of the two candidates that ICE chose: `host`, `srflx`, `prflx`, `relay`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pair {
-    /// On this side.
-    pub(crate) local: String,
-    /// On the other.
-    pub(crate) remote: String,
-}
 
 /// One connection. It must be [closed](Self::close): the library's tasks outlive it otherwise.
 pub(crate) struct Connection {
@@ -320,74 +223,6 @@ impl Connection {
         if self.inner.close().await.is_err() {
             tracing::debug!("a connection did not close cleanly");
         }
-    }
-}
-
-/// Which half of a negotiation a description is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The question.
-    Offer,
-    /// The reply.
-    Answer,
-}
-
-/// Takes the library's callbacks; runs on its task.
-struct Handler {
-    events: mpsc::Sender<Event>,
-    mid: Arc<OnceLock<String>>,
-    relay_only: bool,
-    channels: AtomicU8,
-    runtime: Arc<LightSleeper>,
-}
-
-impl Handler {
-    async fn tell(&self, event: Event) {
-        // Nobody listens to a connection that was replaced.
-        let _closing = self.events.send(event).await;
-    }
-}
-
-#[async_trait]
-impl PeerConnectionEventHandler for Handler {
-    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        let Ok(init) = event.candidate.to_json() else { return };
-        if init.candidate.is_empty() {
-            return;
-        }
-        let text = if self.relay_only { text::relayed(&init.candidate) } else { Some(init.candidate) };
-        let Some(text) = text else { return };
-        self.tell(Event::Candidate(Candidate { text, mid: self.mid.get().cloned(), index: Some(0) })).await;
-    }
-
-    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
-        if state == RTCIceConnectionState::Connected {
-            self.runtime.hurry();
-        }
-    }
-
-    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        let state = match state {
-            RTCPeerConnectionState::Connecting => State::Connecting,
-            RTCPeerConnectionState::Connected => State::Connected,
-            RTCPeerConnectionState::Disconnected => State::Disconnected,
-            RTCPeerConnectionState::Failed => State::Failed,
-            RTCPeerConnectionState::Closed => State::Closed,
-            _ => State::New,
-        };
-        self.tell(Event::State(state)).await;
-    }
-
-    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
-        let is_ours = channel.label().await.is_ok_and(|label| label == LABEL);
-        let count = self.channels.load(Ordering::Relaxed);
-        if !is_ours || count >= MAX_CHANNELS {
-            tracing::debug!("a channel that is not of the mesh was closed");
-            let _gone = channel.close().await;
-            return;
-        }
-        self.channels.store(count + 1, Ordering::Relaxed);
-        self.tell(Event::Channel(Channel::new(channel))).await;
     }
 }
 

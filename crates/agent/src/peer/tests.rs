@@ -1,6 +1,7 @@
 //! Two peers in one process, over real sockets, with signals that go as the test has them go.
 
 mod paths;
+mod relay;
 
 use std::sync::Mutex;
 

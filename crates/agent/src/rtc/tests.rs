@@ -14,19 +14,18 @@ struct Side {
     connection: Connection,
     events: mpsc::Receiver<Event>,
     channel: Option<Channel>,
-    state: State,
 }
 
 impl Side {
     async fn open() -> Self {
         let (connection, events) = Connection::open(&Settings::default()).await.unwrap();
-        Self { connection, events, channel: None, state: State::New }
+        Self { connection, events, channel: None }
     }
 
     async fn note(&mut self, event: Event, other: &Connection) {
         match event {
             Event::Candidate(candidate) => other.add(&candidate).await.unwrap(),
-            Event::State(state) => self.state = state,
+            Event::State(_) => {}
             Event::Channel(channel) => self.channel = Some(channel),
         }
     }
@@ -43,17 +42,28 @@ async fn negotiate(a: &Connection, b: &Connection, restart: bool) {
 async fn until(a: &mut Side, b: &mut Side, what: &str, so: impl Fn(&Side, &Side) -> bool) {
     within(what, async {
         while !so(a, b) {
-            tokio::select! {
-                event = a.events.recv() => a.note(event.unwrap(), &b.connection).await,
-                event = b.events.recv() => b.note(event.unwrap(), &a.connection).await,
-            }
+            pass_one_on(a, b).await;
         }
     })
     .await;
 }
 
-fn are_connected(a: &Side, b: &Side) -> bool {
-    a.state == State::Connected && b.state == State::Connected
+/// Passes candidates on while something else is done.
+async fn meanwhile<T>(a: &mut Side, b: &mut Side, done: impl Future<Output = T>) -> T {
+    let mut done = std::pin::pin!(done);
+    loop {
+        tokio::select! {
+            done = &mut done => return done,
+            () = pass_one_on(a, b) => {}
+        }
+    }
+}
+
+async fn pass_one_on(a: &mut Side, b: &mut Side) {
+    tokio::select! {
+        event = a.events.recv() => a.note(event.unwrap(), &b.connection).await,
+        event = b.events.recv() => b.note(event.unwrap(), &a.connection).await,
+    }
 }
 
 /// Two sides with a channel that `a` made.
@@ -109,20 +119,23 @@ async fn texts_pass_both_ways_complete_and_in_order_up_to_the_limit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_keeps_the_channel_also_when_two_cross() {
     let (mut a, mut b) = connected().await;
-    until(&mut a, &mut b, "connected", are_connected).await;
     for crossing in [false, true] {
         if crossing {
             let _lost = b.connection.offer(true).await.unwrap();
             b.connection.roll_back().await.unwrap();
         }
-        (a.state, b.state) = (State::New, State::New);
+        let before = a.connection.description().await;
         negotiate(&a.connection, &b.connection, true).await;
-        until(&mut a, &mut b, "connected again", are_connected).await;
-        let (at_a, at_b) = (a.channel.as_ref().unwrap(), b.channel.as_ref().unwrap());
-        at_a.send("from a").await.unwrap();
-        at_b.send("from b").await.unwrap();
-        assert_eq!(text(at_b).await, "from a");
-        assert_eq!(text(at_a).await, "from b");
+        let after = a.connection.description().await;
+        assert_ne!(before, after);
+        let (at_a, at_b) = (a.channel.clone().unwrap(), b.channel.clone().unwrap());
+        let talk = async {
+            at_a.send("from a").await.unwrap();
+            at_b.send("from b").await.unwrap();
+            assert_eq!(text(&at_b).await, "from a");
+            assert_eq!(text(&at_a).await, "from b");
+        };
+        meanwhile(&mut a, &mut b, talk).await;
     }
     tokio::join!(a.connection.close(), b.connection.close());
 }
