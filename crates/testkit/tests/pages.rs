@@ -31,8 +31,18 @@ fn links_lead_to_files_and_headings_that_exist() {
 #[test]
 fn settings_that_pages_name_exist() {
     // Of the command line, of load tests, and of what runs tests.
-    let others =
-        ["SERVER", "SERVERS", "KEY", "KEY_FILE", "CONFIG", "BIN", "POSTGRES_BIN", "TEST_LOG", "NAME"];
+    let others = [
+        "SERVER",
+        "SERVERS",
+        "ADMIN_SERVER",
+        "KEY",
+        "KEY_FILE",
+        "CONFIG",
+        "BIN",
+        "POSTGRES_BIN",
+        "TEST_LOG",
+        "NAME",
+    ];
     let known = words(&docs("configuration.md"), "HELIOGRAPH_");
     for page in pages() {
         for setting in words(&page, "HELIOGRAPH_") {
