@@ -14,7 +14,7 @@ use crate::cli::ServerArgs;
 use crate::failure::Failure;
 
 /// Where `heliograph dev` listens.
-const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -194,14 +194,24 @@ impl List {
 
 /// Whether the server answered that there is no such thing.
 pub(crate) fn is_not_found(failure: &Failure) -> bool {
-    matches!(failure, Failure::Failed(error) if error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.status == 404))
+    matches!(failure, Failure::Failed(error) if Refusal::of(error).is_some_and(|refusal| refusal.status == 404))
 }
 
 /// A refusal in words. The server's own come first: they are meant to be shown.
 #[derive(Debug)]
-struct Refusal {
-    status: u16,
+pub(crate) struct Refusal {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// When it may be tried again, if the server says so.
+    pub(crate) retry_after: Option<Duration>,
     text: String,
+}
+
+impl Refusal {
+    /// The refusal that a call ended with; `None` if there was no answer, or none that can be read.
+    pub(crate) fn of(error: &anyhow::Error) -> Option<&Self> {
+        error.downcast_ref()
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -227,7 +237,8 @@ fn refusal(status: u16, problem: &Value, retry_after: Option<&str>) -> Refusal {
     if let Some(code) = problem["code"].as_str() {
         _ = write!(text, " [{status} {code}]");
     }
-    Refusal { status, text }
+    let seconds = retry_after.and_then(|seconds| seconds.trim().parse().ok());
+    Refusal { status, retry_after: seconds.map(Duration::from_secs), text }
 }
 
 fn agent(server: &str) -> ureq::Agent {

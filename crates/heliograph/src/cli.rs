@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use heliograph_server::config::{Flag, Mode, Sources};
 
+pub(crate) use agent::{Agent, JoinArgs, LocalArgs, RunArgs, StatusArgs};
+
+mod agent;
+
 /// Clustered WebRTC signaling. Without a command: `heliograph dev`.
 #[derive(Debug, Parser)]
 #[command(
@@ -47,6 +51,12 @@ pub(crate) enum Command {
     /// The log of all changes
     #[command(subcommand, after_help = "Example:\n  heliograph audit verify")]
     Audit(Audit),
+    /// DataChannels for programs on this machine, over a local socket
+    #[command(
+        subcommand,
+        after_help = "Example:\n  heliograph agent join 7K3QX-9AB2M --server https://signal.example\n  heliograph agent status"
+    )]
+    Agent(Agent),
     /// Print a session token for a key, for scripts and load tests
     #[command(
         after_help = "Example:\n  curl \"http://127.0.0.1:8080/ws?token=$(heliograph token --key ak_…)\" …"

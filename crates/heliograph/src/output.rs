@@ -25,6 +25,12 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", plain(text))
 }
 
+/// Says something beside the output: why this does other things than one might expect.
+pub(crate) fn note(text: &str) {
+    // If stderr is gone, there is nobody left to tell.
+    _ = writeln!(io::stderr(), "note: {}", plain(text));
+}
+
 /// Prints a text of ours as it is.
 pub(crate) fn page(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -35,6 +41,13 @@ pub(crate) fn page(text: &str) -> io::Result<()> {
 /// Prints JSON for programs.
 pub(crate) fn json(value: &Value) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{value:#}")
+}
+
+/// Prints JSON for programs that read line by line.
+pub(crate) fn json_line(value: &Value) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{value}")?;
+    stdout.flush()
 }
 
 /// Prints names and values below each other.
@@ -144,9 +157,14 @@ impl Progress {
         Self { shown: false }
     }
 
+    /// Whether there is a terminal on which it shows.
+    pub(crate) fn is_seen() -> bool {
+        io::stderr().is_terminal()
+    }
+
     /// Shows how far it is.
     pub(crate) fn show(&mut self, text: &str) {
-        if io::stderr().is_terminal() {
+        if Self::is_seen() {
             self.shown = true;
             _ = write!(io::stderr(), "\r\u{1b}[K{}", plain(text));
         }

@@ -7,6 +7,7 @@ use crate::cli::Command;
 use crate::failure::Failure;
 use crate::output;
 
+mod agent;
 mod audit;
 mod config;
 mod docs;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Mesh(mesh) => mesh::run(mesh),
         Command::Key(key) => key::run(key),
         Command::Audit(audit) => audit::run(audit),
+        Command::Agent(agent) => agent::run(agent),
         Command::Token(args) => token::run(&args),
         Command::Config(config) => config::run(&config),
         Command::Doctor(args) => doctor::run(&args),

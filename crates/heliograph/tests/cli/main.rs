@@ -8,6 +8,8 @@ use std::sync::mpsc::{self, Receiver};
 
 use tempfile::TempDir;
 
+mod agent;
+
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// The program with an empty environment, in a directory of its own.
@@ -61,6 +63,10 @@ fn every_command_helps_with_an_example() {
         "audit",
         "audit list",
         "audit verify",
+        "agent",
+        "agent run",
+        "agent join",
+        "agent status",
         "token",
         "config",
         "config check",
