@@ -22,6 +22,7 @@ pub(crate) fn prepare() -> Result<()> {
     coturn()?;
     nginx()?;
     prometheus()?;
+    shell_examples()?;
     cargo_deny()?;
     crate::chart::prepare()?;
     Ok(())
@@ -86,6 +87,13 @@ fn nginx() -> Result<PathBuf> {
 /// The TURN server that takes what the service vends, and its test client.
 fn coturn() -> Result<PathBuf> {
     find_or_install(&["turnserver"], &["coturn"], "install coturn")
+}
+
+/// What the agent's examples in shell need.
+fn shell_examples() -> Result<()> {
+    find_or_install(&["socat"], &["socat"], "install socat")?;
+    find_or_install(&["jq"], &["jq"], "install jq")?;
+    Ok(())
 }
 
 /// The browser.

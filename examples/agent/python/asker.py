@@ -64,7 +64,12 @@ def main(arguments):
     with Bridge(arguments.socket) as bridge:
         own_id = bridge.status().get("peer_id")
         worker = find_worker(bridge, own_id, arguments.skill, deadline)
-        print(ask(bridge, own_id, worker, arguments.skill, arguments.input, deadline))
+        print(shown(ask(bridge, own_id, worker, arguments.skill, arguments.input, deadline)))
+
+
+def shown(value):
+    """What a peer said, fit for a terminal: control characters in it could move the cursor or worse."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in str(value))
 
 
 if __name__ == "__main__":
@@ -76,4 +81,4 @@ if __name__ == "__main__":
     try:
         main(parser.parse_args())
     except (Failed, Refused, Gone) as why:
-        sys.exit(str(why))
+        sys.exit(shown(why))
