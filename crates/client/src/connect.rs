@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::trust;
+use crate::trust::Authorities;
 
 /// Bytes in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -35,25 +35,32 @@ pub trait Connector: Send + Sync + 'static {
     async fn connect(&self, address: &Address) -> io::Result<Box<dyn Duplex>>;
 }
 
-/// TCP, and TLS with the certificates that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them).
+/// TCP, and TLS where the address wants it.
 #[derive(Default)]
 pub struct TcpConnector {
-    // Read when the first address wants it: not every machine has certificates.
+    authorities: Option<Authorities>,
+    // Made when the first address wants it: not every machine has certificates.
     tls: OnceLock<Arc<rustls::ClientConfig>>,
 }
 
 impl TcpConnector {
-    /// A connector.
+    /// Believes whom this machine believes (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them).
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Believes these authorities and nobody else.
+    pub fn trusting(authorities: Authorities) -> Self {
+        Self { authorities: Some(authorities), tls: OnceLock::new() }
     }
 
     async fn tls(&self) -> io::Result<Arc<rustls::ClientConfig>> {
         if let Some(config) = self.tls.get() {
             return Ok(Arc::clone(config));
         }
-        // Reads some hundred files on some machines.
-        let config = tokio::task::spawn_blocking(trust::tls_config).await.map_err(io::Error::other)??;
+        let authorities = self.authorities.clone();
+        let make = move || authorities.map_or_else(Authorities::of_this_machine, Ok)?.tls_config();
+        let config = tokio::task::spawn_blocking(make).await.map_err(io::Error::other)??;
         Ok(Arc::clone(self.tls.get_or_init(|| Arc::new(config))))
     }
 }

@@ -141,7 +141,7 @@ pub enum Event {
         /// The sender's name for the message.
         id: Option<String>,
     },
-    /// The servers for ICE, the first time and whenever they change; before the list that they came with.
+    /// The servers for ICE: with each list, before it, and again before their credentials run out.
     IceServers(Vec<IceServer>),
     /// The connection was lost, or moved, and is there again.
     Resumed {

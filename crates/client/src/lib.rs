@@ -63,3 +63,4 @@ pub use connect::{Address, Connector, Duplex, TcpConnector};
 pub use event::{Event, IceServer, Listed, Role, State, Stop};
 pub use outcome::{Outcome, Reason, Refused, Unknown};
 pub use token::{Credential, Token, TokenError, TokenExchange, TokenSource};
+pub use trust::Authorities;

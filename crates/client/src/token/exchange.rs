@@ -12,7 +12,8 @@ use serde::Deserialize;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::{Credential, Token, TokenError, TokenSource};
-use crate::{limits, trust};
+use crate::limits;
+use crate::trust::{self, Authorities};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -26,12 +27,19 @@ const MAX_DETAIL: usize = 200;
 pub struct TokenExchange {
     url: Arc<Secret>, // it may hold a password
     credential: Credential,
+    authorities: Option<Authorities>,
 }
 
 impl TokenExchange {
-    /// At this address: `https://…/api/token`.
+    /// At this address: `https://…/api/token`. Believes whom this machine believes.
     pub fn new(url: impl Into<String>, credential: Credential) -> Self {
-        Self { url: Arc::new(Secret::new(url)), credential }
+        Self { url: Arc::new(Secret::new(url)), credential, authorities: None }
+    }
+
+    /// Believes these authorities and nobody else.
+    #[must_use]
+    pub fn trusting(self, authorities: Authorities) -> Self {
+        Self { authorities: Some(authorities), ..self }
     }
 }
 
@@ -47,7 +55,7 @@ impl TokenSource for TokenExchange {
 impl TokenExchange {
     fn ask(&self) -> Result<Token, TokenError> {
         let uri: Uri = self.url.expose().parse().map_err(|_| TokenError::BadUrl)?;
-        let agent = agent(&uri)?;
+        let agent = agent(&uri, self.authorities.clone())?;
         let (header, value) = match &self.credential {
             Credential::ApiKey(key) => ("x-api-key", key),
             Credential::DeviceToken(token) => ("x-device-token", token),
@@ -82,13 +90,15 @@ fn kind_of(error: &ureq::Error) -> String {
     }
 }
 
-fn agent(uri: &Uri) -> Result<ureq::Agent, TokenError> {
+fn agent(uri: &Uri, authorities: Option<Authorities>) -> Result<ureq::Agent, TokenError> {
     let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(trust::provider());
     match uri.scheme_str() {
         Some("http") => {}
         Some("https") => {
-            let authorities = trust::authorities().map_err(|error| unavailable(&error.to_string()))?;
-            let authorities = authorities.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+            let authorities = authorities.map_or_else(Authorities::of_this_machine, Ok);
+            let authorities = authorities.map_err(|error| unavailable(&error.to_string()))?;
+            let authorities = authorities.certificates().iter();
+            let authorities = authorities.map(|der| Certificate::from_der(der).to_owned()).collect();
             tls = tls.root_certs(RootCerts::Specific(Arc::new(authorities)));
         }
         _ => return Err(TokenError::BadUrl),

@@ -1,4 +1,4 @@
-//! The client against real nodes.
+//! The client against real nodes, and against scripts where no real one does what is wanted.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,3 +10,5 @@
 mod cluster;
 mod node;
 mod program;
+mod scripted;
+mod tls;
