@@ -52,6 +52,28 @@ async fn two_peers_are_introduced_and_exchange_offer_and_answer() {
 }
 
 #[tokio::test]
+async fn ice_servers_come_with_the_list_and_nothing_that_is_logged_shows_a_secret() {
+    let turn = [("TURN_URLS", "turn:turn.example:3478"), ("TURN_SECRET", "0123456789abcdef0123456789abcdef")];
+    let server = TestServer::start_with(&turn).await;
+    let mut a = Program::start(config(&server, &server.key("a", "default").await));
+    let servers = |event: &Event| match event {
+        Event::IceServers(servers) => Some((servers.clone(), format!("{event:?}"))),
+        _ => None,
+    };
+    let (servers, shown) = a.until("ICE servers", servers).await;
+    let turn = servers.iter().find(|server| server.urls == ["turn:turn.example:3478"]).unwrap();
+    let credential = turn.credential.as_ref().unwrap().expose();
+    assert!(turn.username.as_ref().unwrap().ends_with(":a") && credential.len() > 20);
+    assert!(!shown.contains(credential), "{shown}");
+    a.online().await;
+    let mut b = Program::join(&server, "b").await;
+    assert_eq!(b.send("offer", "a", r#"{"sdp":"v=0 private"}"#).await, Outcome::Delivered);
+    let shown = |event: &Event| matches!(event, Event::Message { .. }).then(|| format!("{event:?}"));
+    let shown = a.until("an offer", shown).await;
+    assert!(shown.contains("offer") && !shown.contains("private"), "{shown}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_delivered_is_told_with_its_reason() {
     let server = TestServer::start().await;
     let mut a = Program::join(&server, "a").await;
@@ -200,7 +222,10 @@ async fn a_cut_connection_is_resumed_and_nothing_is_lost_or_comes_twice() {
 async fn an_outcome_that_comes_while_we_are_away_is_not_lost() {
     let server = TestServer::start().await;
     let proxy = Proxy::to(server.address()).await.unwrap();
-    let mut a = Program::start(config_at(&proxy.address().to_string(), &server.key("a", "default").await));
+    let mut config = config_at(&proxy.address().to_string(), &server.key("a", "default").await);
+    // Longer than both need to come back, however long they wait between attempts.
+    config.feedback_within = Duration::from_mins(1);
+    let mut a = Program::start(config);
     a.online().await;
     // The target is away, so the message waits with its outcome.
     let other = Proxy::to(server.address()).await.unwrap();
