@@ -11,7 +11,7 @@ import { chromium } from "playwright-core";
 /** Bound of every wait. Generous: the machine may be busy building; nothing waits longer than it has to. */
 export const BOUND_MS = 20_000;
 
-function binary() {
+export function binary() {
   const path = process.env.HELIOGRAPH_BIN;
   assert.ok(path, "Set HELIOGRAPH_BIN to the built binary, e.g. HELIOGRAPH_BIN=target/debug/heliograph");
   assert.ok(existsSync(path), `HELIOGRAPH_BIN names ${path}, which does not exist: build it first (cargo build -p heliograph)`);
@@ -33,7 +33,14 @@ function which(name) {
   }
 }
 
-export async function launchBrowser() {
+/** The environment of a process under test: nothing of the caller's own configuration may reach it. */
+export function cleanEnvironment() {
+  const foreign = /^(HELIOGRAPH_|OTEL_|SIGNALING_|API_KEY|TOKEN_URL|TURN_|ICE_|IPC_SOCKET|RUST_LOG)/;
+  return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name))), NO_COLOR: "1" };
+}
+
+/** `hideAddresses`: as browsers do for pages without a camera or microphone, give mDNS names to the other side instead of addresses. */
+export async function launchBrowser({ hideAddresses = false } = {}) {
   return chromium.launch({
     executablePath: chromiumPath(),
     headless: true,
@@ -45,8 +52,8 @@ export async function launchBrowser() {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
-      // Without it Chromium gives mDNS names instead of addresses, and a machine without an mDNS responder cannot connect to itself.
-      "--disable-features=WebRtcHideLocalIpsWithMdns",
+      // A machine without an mDNS responder cannot connect two pages that hide their addresses.
+      `--${hideAddresses ? "enable" : "disable"}-features=WebRtcHideLocalIpsWithMdns`,
     ],
   });
 }
@@ -64,10 +71,8 @@ export class Server {
   }
 
   async #spawn(listen) {
-    // Nothing of the caller's own configuration may reach the server.
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(HELIOGRAPH_|OTEL_|SIGNALING_|API_KEY|TURN_)/.test(name)));
     const child = spawn(binary(), ["dev", "--listen", listen, "--ops-listen", "127.0.0.1:0", "--data-dir", this.dataDir], {
-      env: { ...env, NO_COLOR: "1" },
+      env: cleanEnvironment(),
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#child = child;
