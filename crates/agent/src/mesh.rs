@@ -95,7 +95,13 @@ impl Mesh {
             match event {
                 Event::State(State::Stopped(stop)) => return stop,
                 Event::State(state) => {
-                    tracing::info!(?state, "signaling");
+                    match state {
+                        State::Online => tracing::info!("connected to the service"),
+                        State::Waiting { retry_in } => {
+                            tracing::info!(?retry_in, "not connected to the service");
+                        }
+                        State::Connecting | State::Stopped(_) => tracing::debug!("connecting to the service"),
+                    }
                     // Where programs read so slowly that many wait, the latest of them is not worth more.
                     let _full = self.statuses.try_send(self.status_of(&state));
                 }
@@ -124,7 +130,9 @@ impl Mesh {
             Event::Approved => tracing::info!("approved: this peer may signal now"),
             Event::Revoked => tracing::warn!("this peer was revoked"),
             Event::GoAway { .. } => tracing::info!("the gateway drains; moving to another one"),
-            Event::ServiceError { code, message } => tracing::warn!(code, message, "the service objects"),
+            Event::ServiceError { code, message } => {
+                tracing::warn!(code, words = message, "the service objects");
+            }
             Event::State(_)
             | Event::IceServers(_)
             | Event::Resumed { .. }

@@ -251,12 +251,12 @@ impl Session {
     fn without_token(&mut self, now: Instant, error: &TokenError) {
         match error {
             TokenError::Refused(message) => {
-                tracing::warn!(message, "the token exchange refuses the credential");
+                tracing::warn!(words = message, "the token exchange refuses the credential");
                 self.stop(Stop::CredentialRefused);
             }
             TokenError::BadUrl => self.stop(Stop::BadUrl),
             TokenError::Unavailable { retry_after, message } => {
-                tracing::info!(message, "no token for now");
+                tracing::info!(words = message, "no token for now");
                 self.later(now, retry_after.unwrap_or_default());
             }
         }
