@@ -617,7 +617,7 @@ export class Peer {
       this.#early = early;
     }
     if (!this.#pc) this.#connect();
-    const pc = this.#pc;
+    let pc = this.#pc;
 
     const verdict = judgeOffer({
       polite: this.polite || giveWay,
@@ -629,12 +629,14 @@ export class Peer {
     this.#ignored = this.#ignoreOffer ? sdp : null;
     if (this.#ignoreOffer) return;
 
-    if (verdict === "rollback" && this.#channel && this.#channel.readyState === "connecting") {
-      // Our offer goes, and our channel with it: otherwise one connection would carry two channels, one from each side.
-      const mine = this.#channel;
-      this.#channels.delete(mine);
-      this.#channel = null;
-      mine.close();
+    if (verdict === "rollback" && pc.remoteDescription === null) {
+      // Nothing is agreed yet, so what goes is the whole connection, and our channel with it. An offer that Chromium takes back before it has begun to
+      // look for candidates often keeps it from ever beginning; and the channel would be a second one.
+      const early = this.#early.splice(0);
+      this.close("closed");
+      this.#early = early;
+      this.#connect();
+      pc = this.#pc;
     }
     // In "have-local-offer" this takes our own offer back by itself.
     await pc.setRemoteDescription({ type: "offer", sdp });

@@ -39,6 +39,7 @@ fn settings_that_pages_name_exist() {
         "KEY_FILE",
         "CONFIG",
         "BIN",
+        "K6",
         "POSTGRES_BIN",
         "TEST_LOG",
         "NAME",
