@@ -53,6 +53,9 @@ impl RedisPresence {
         lock(&self.view).died(node.clone(), Instant::now());
         let began = Instant::now();
         match self.end_sessions_of(node, beat).await? {
+            Burial::Done(sessions) if *node == self.id => {
+                tracing::info!(sessions, "this node has left");
+            }
             Burial::Done(sessions) => {
                 self.metrics.ghosts_reaped.inc_by(sessions);
                 let seconds = began.elapsed().as_secs_f64();
