@@ -32,6 +32,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// After a failure the next attempt is made within the first of these times, which then double up to the last.
 const RETRY: Duration = Duration::from_secs(2);
 const MAX_RETRY: Duration = Duration::from_mins(1);
+/// For how long a peer is kept that said something and is neither listed nor connected.
+const GRACE: Duration = Duration::from_secs(10);
 /// How long all channels together may take to close properly.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -60,6 +62,8 @@ struct Known {
     present: bool,
     /// Whether local programs know of a channel.
     open: bool,
+    /// When it last said something. An offer can overtake the news that its sender has come, and is not yet a connection.
+    heard: Instant,
     /// Attempts in a row that failed, and when the next one is due.
     failures: u32,
     retry_at: Option<Instant>,
@@ -205,6 +209,7 @@ impl Mesh {
             return;
         };
         if let Some(known) = self.known(&mut self.peers(), from) {
+            known.heard = Instant::now();
             tell(from, known, ToPeer::Signal(signal));
         }
     }
@@ -233,7 +238,14 @@ impl Mesh {
         };
         let service = Arc::new(Service(self.client.clone()));
         let peer = Peer::spawn(me, id.clone(), &settings, service, self.from_peers.clone());
-        Known { peer: Arc::new(peer), present: false, open: false, failures: 0, retry_at: None }
+        Known {
+            peer: Arc::new(peer),
+            present: false,
+            open: false,
+            heard: Instant::now(),
+            failures: 0,
+            retry_at: None,
+        }
     }
 
     /// Tells local programs what the connections bring and how it stands with the service. Never ends by itself.
@@ -328,6 +340,11 @@ impl Mesh {
 }
 
 impl Known {
+    /// Whether it is listed, or something connects us.
+    fn is_there(&self) -> bool {
+        self.present || self.open || self.is_connected()
+    }
+
     /// Whether there is a connection, open or on its way.
     fn is_connected(&self) -> bool {
         self.peer.snapshot().state.is_some()
@@ -337,7 +354,8 @@ impl Known {
 impl Peers {
     /// Drops those who are neither listed nor connected.
     fn forget_the_gone(&mut self) {
-        self.known.retain(|_, known| known.present || known.open || known.is_connected());
+        let now = Instant::now();
+        self.known.retain(|_, known| known.is_there() || now.duration_since(known.heard) < GRACE);
     }
 }
 

@@ -59,7 +59,8 @@ impl Mesh {
     fn find(&self, target: &str) -> Result<Arc<Peer>, Refusal> {
         let known = PeerId::parse(target).ok().and_then(|id| {
             let peers = self.peers();
-            peers.known.get(&id).map(|known| Arc::clone(&known.peer))
+            let known = peers.known.get(&id).filter(|known| known.is_there());
+            known.map(|known| Arc::clone(&known.peer))
         });
         known.ok_or_else(|| {
             refuse("unknown_peer", format!("no peer {target:?} is in the mesh at the moment"), target)
