@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how tests and their helpers fail")]
 
+mod bad_input;
 mod examples;
 mod rolling;
 
