@@ -16,7 +16,7 @@ import yaml
 import rules
 import settings
 from api import cluster_with
-from render import CHART, ROOT, key_of, lint, render_new, render_old, values_files
+from render import CHART, ROOT, key_of, lint, parse, render_new, render_old, values_files
 
 # The oldest that Chart.yaml allows, and the newest with schemas.
 KUBERNETES = ["1.30.0", "1.34.0", "1.36.0"]
@@ -122,6 +122,7 @@ def merged(base: dict, change: dict) -> dict:
 def test_wrong_values_are_refused_with_a_reason():
     long_drain = {"drain": {"windowSeconds": 60, "terminationGracePeriodSeconds": 70}}
     both = {"extraEnv": [{"name": "POD_NAME", "value": "x"}], "tracing": {"endpoint": "http://x:4318"}}
+    twice = [{"kid": "a", "key": "k"}, {"kid": "b", "key": "k"}]
     cases = [
         ({"replicas": 3}, "replicas"),
         ({"config": {"lease_trem": "3s"}}, "lease_trem"),
@@ -139,6 +140,9 @@ def test_wrong_values_are_refused_with_a_reason():
         ({"updateStrategy": {"maxSurge": 0, "maxUnavailable": 0}}, "maxSurge"),
         (long_drain, "at least 80"),
         (both, "POD_NAME is set already"),
+        ({"admin": {"port": 9464}}, "listen twice"),
+        ({"ops": {"port": 8080}}, "listen twice"),
+        ({"auth": {"signingKeys": {"existingSecret": "s", "signWith": "a", "keys": twice}}}, "a file twice"),
     ]
     for change, reason in cases:
         try:
@@ -147,6 +151,97 @@ def test_wrong_values_are_refused_with_a_reason():
             assert reason in str(error), f"{change}: {error}"
             continue
         raise AssertionError(f"{change} was taken")
+
+
+# What an API server rejects or warns of, once for each kind of fault. A release of which a part is rejected stands half.
+REJECTED = [
+    {"nameOverride": "My App"},
+    {"imagePullSecrets": [{}]},
+    {"updateStrategy": {"maxUnavailable": "150%"}},
+    {"podDisruptionBudget": {"maxUnavailable": "200%"}},
+    {"minReadySeconds": 600},
+    {"replicaCount": 3_000_000_000},
+    {"auth": {"existingSecret": "a..b"}},
+    {"auth": {"apiKeys": {"existingSecret": "s", "key": "..x"}}},
+    {"postgres": {"embeddedSettings": {"storage": {"className": "X Y"}}}},
+    {"migrations": {"serviceAccountName": "X"}},
+    {"migrations": {"annotations": {"helm.sh/hook": "test"}}},
+    {"serviceAccount": {"annotations": {"a/b/c": "x"}}},
+    {"podAnnotations": {"checksum/secrets": "x"}},
+    {"podAnnotations": {"bad key": "x"}},
+    {"commonLabels": {"a.-b/c": "x"}},
+    {"nodeSelector": {"a": "x y"}},
+    {"topologySpread": {"topologyKeys": ["a", "a"]}},
+    {"resources": {"limits": {"foo": "1"}}},
+    {"resources": {"requests": {"memory": "100m"}}},
+    {"resources": {"claims": [{"name": "gpu"}]}},
+    {"service": {"appProtocol": "a b"}},
+    {"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.1"]}},
+    {"ingress": {"enabled": True, "hosts": ["a..b"]}},
+    {"ingress": {"enabled": True, "hosts": ["10.0.0.1"]}},
+    {"ingress": {"enabled": True, "path": "/a//b"}},
+    {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}], "path": "/a/../b"}},
+    {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}, {"name": "g"}]}},
+    {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g", "namespace": "X"}]}},
+    {"httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}], "timeouts": {"request": "100000s"}}},
+    {"autoscaling": {"enabled": True, "sessionsPerPod": 5, "sessionsMetric": "a/b"}},
+    {"networkPolicy": {"enabled": True, "publicFrom": [{}]}},
+    {"monitoring": {"serviceMonitor": {"enabled": True, "interval": "5s3m"}}},
+    {"extraVolumes": [{"name": "secrets", "emptyDir": {}}]},
+    {"extraVolumeMounts": [{"name": "x", "mountPath": "/etc/heliograph"}]},
+    {"extraEnv": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]},
+    {"extraEnv": [{"name": "A", "valueFrom": {}}]},
+]
+
+
+def test_what_an_api_server_rejects_is_refused_before():
+    taken = []
+    for change in REJECTED:
+        try:
+            render_new(merged(TRY, change))
+        except Exception as error:  # noqa: BLE001: the engine's own types
+            assert "schema" in str(error), f"{change}: {error}"
+            continue
+        taken.append(change)
+    assert not taken, taken
+
+
+def test_percentages_say_how_many_gateways_change_at_once():
+    for surge, unavailable in (("25%", 0), (0, "25%"), ("300%", "100%")):
+        values = merged(TRY, {"updateStrategy": {"maxSurge": surge, "maxUnavailable": unavailable}})
+        deployment, _ = rules.Release(render_new(values), values).gateway()
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": surge, "maxUnavailable": unavailable}
+
+
+def test_any_name_that_helm_takes_makes_good_names():
+    for name in ("my.release", "1st", "9", "1e3", "a" * 53, "x-y.z-1"):
+        release = rules.Release(render_new(TRY, release=name), TRY)
+        found = [problem for rule in (rules.names_and_labels, rules.selectors) for problem in rule(release)]
+        assert not found, f"{name}: {found}"
+
+
+def test_turning_autoscaling_on_takes_no_gateway_away():
+    (before,) = rules.Release(render_new(merged(TRY, {"replicaCount": 5})), TRY).of("Deployment")
+    values = merged(TRY, {"autoscaling": {"enabled": True}})
+    with cluster_with([before]) as (helm, _):
+        (after,) = rules.Release(render_new(values, helm), values).of("Deployment")
+    # A field that was there and is no more would mean 1.
+    assert after["spec"]["replicas"] == 5
+    assert "replicas" not in rules.Release(render_new(values), values).gateway()[0]["spec"]
+
+
+def test_load_tests_run_where_pods_are_restricted():
+    files = sorted((ROOT / "load-tests/k8s").glob("*.yaml"))
+    assert files, "no manifests of load tests"
+    for file in files:
+        (run,) = parse(file.read_text())
+        # Each of the three is a pod of its own, made by the operator.
+        for part in ("initializer", "starter", "runner"):
+            pod = run["spec"][part]
+            user = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+            assert pod["securityContext"] == user, (file.name, part)
+            rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+            assert pod["containerSecurityContext"] == rights, (file.name, part)
 
 
 def material(folder: Path, release: rules.Release) -> dict[str, str]:

@@ -57,13 +57,13 @@ def render_old(file: Path) -> list[dict]:
     return parse(text)
 
 
-def render_new(values: dict, cluster: helm_python.Config | None = None) -> list[dict]:
+def render_new(values: dict, cluster: helm_python.Config | None = None, release: str = RELEASE) -> list[dict]:
     """By Helm 4, with a cluster to look things up in or without. Raises when the chart refuses the values."""
     with helm_python.Chart.load(str(CHART)) as chart:
         if cluster is None:
-            texts = chart.render(values, name=RELEASE, namespace=NAMESPACE)
+            texts = chart.render(values, name=release, namespace=NAMESPACE)
         else:
-            texts = cluster.render(chart, values, name=RELEASE, namespace=NAMESPACE, is_upgrade=True)
+            texts = cluster.render(chart, values, name=release, namespace=NAMESPACE, is_upgrade=True)
     return [thing for name, text in sorted(texts.items()) if name.endswith(".yaml") for thing in parse(text)]
 
 

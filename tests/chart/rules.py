@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from render import key_of
 
 DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+# Services before Kubernetes 1.36.
+DNS_LABEL_WITH_LETTER = re.compile(r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")
 DNS_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
 LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
 QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
@@ -58,14 +60,16 @@ def names_and_labels(release: Release):
         if key in seen:
             yield f"{key} is there twice"
         seen.add(key)
-        pattern = DNS_LABEL if thing["kind"] in {"Service", "StatefulSet", "Deployment", "Job"} else DNS_NAME
+        pattern = DNS_LABEL if thing["kind"] in {"StatefulSet", "Deployment", "Job", "Pod"} else DNS_NAME
+        if thing["kind"] == "Service":
+            pattern = DNS_LABEL_WITH_LETTER
         if not pattern.match(meta["name"]):
             yield f"{key}: not a good name"
         if not meta.get("namespace"):
             yield f"{key} has no namespace"
         every = [meta] + [m for owner, m, _ in release.pods() if owner is thing]
         for name, value in ((n, v) for m in every for n, v in m.get("labels", {}).items()):
-            if not LABEL_VALUE.match(value) or len(name.rsplit("/", 1)[-1]) > 63:
+            if not isinstance(value, str) or not LABEL_VALUE.match(value) or len(name.rsplit("/", 1)[-1]) > 63:
                 yield f"{key}: label {name}: {value}"
         for name, value in meta.get("annotations", {}).items():
             if not isinstance(value, str):

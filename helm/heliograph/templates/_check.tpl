@@ -24,6 +24,10 @@
 {{- if and .keys (not .existingSecret) -}}
 {{- fail "auth.signingKeys.keys are files of auth.signingKeys.existingSecret: name it" -}}
 {{- end -}}
+{{- $files := list -}}{{- range .keys -}}{{- $files = append $files .key -}}{{- end -}}
+{{- if ne (len $files) (len (uniq $files)) -}}
+{{- fail "auth.signingKeys.keys name a file twice" -}}
+{{- end -}}
 {{- if and (gt (len .keys) 1) (not .signWith) -}}
 {{- fail "name which of auth.signingKeys.keys signs: auth.signingKeys.signWith" -}}
 {{- end -}}
@@ -37,7 +41,13 @@
 {{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs has to name the Gateway" -}}
 {{- end -}}
-{{- if and (eq (int $v.updateStrategy.maxSurge) 0) (eq (int $v.updateStrategy.maxUnavailable) 0) -}}
+{{- $nothing := list "0" "0%" -}}
+{{- if and (has (toString $v.updateStrategy.maxSurge) $nothing) (has (toString $v.updateStrategy.maxUnavailable) $nothing) -}}
 {{- fail "updateStrategy.maxSurge and maxUnavailable cannot both be 0" -}}
+{{- end -}}
+{{- $ports := list 8080 (int $v.ops.port) -}}
+{{- if $v.admin.separate -}}{{- $ports = append $ports (int $v.admin.port) -}}{{- end -}}
+{{- if ne (len $ports) (len (uniq $ports)) -}}
+{{- fail "a gateway cannot listen twice on one port: ops.port, admin.port and 8080, the public one, have to differ" -}}
 {{- end -}}
 {{- end -}}

@@ -1,11 +1,14 @@
 {{/* The release's name for everything, at most 40 characters: the longest suffix and the labels that controllers add to
-names still fit into 63. A name that is cut gets a hash, so that two long ones stay apart. */}}
+names still fit into 63. A name that is cut gets a hash, so that two long ones stay apart. Releases may have dots and begin
+with a digit; Services must not, before Kubernetes 1.36. */}}
 {{- define "heliograph.fullname" -}}
 {{- $name := .Values.fullnameOverride -}}
 {{- if not $name -}}
 {{- $chart := default .Chart.Name .Values.nameOverride -}}
 {{- $name = contains $chart .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $chart) -}}
 {{- end -}}
+{{- $name = $name | replace "." "-" -}}
+{{- if regexMatch "^[0-9]" $name -}}{{- $name = printf "r%s" $name -}}{{- end -}}
 {{- if gt (len $name) 40 -}}
 {{- $name = printf "%s-%s" ($name | trunc 31 | trimSuffix "-") ($name | sha256sum | trunc 8) -}}
 {{- end -}}
@@ -14,8 +17,8 @@ names still fit into 63. A name that is cut gets a hash, so that two long ones s
 
 {{/* What selects pods; never changes over the life of a release. Takes a dict of root and component. */}}
 {{- define "heliograph.selector" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
