@@ -1,6 +1,7 @@
 //! Who receives, who counts, and what becomes of too much.
 
 use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::Duration;
 
 use heliograph_bus::redis::{Options, connect};
 use heliograph_bus::testing::{mesh, peer, signal};
@@ -44,6 +45,9 @@ async fn the_last_call_wins_between_subscribing_and_unsubscribing() {
     }
 }
 
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Takes nothing in until it is let.
 #[derive(Default)]
 struct Stuck {
@@ -60,7 +64,10 @@ impl Stuck {
 
 impl Inbox for Stuck {
     fn arrived(&self, _: &Destination, _: Parcel) {
-        drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
+        // In place: whatever else this thread of the runtime had to do, the sender's work among it, goes to another one.
+        tokio::task::block_in_place(|| {
+            drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
+        });
     }
 
     fn returned(&self, _: &Destination, _: Witness, _: Lost) {}
@@ -88,9 +95,12 @@ async fn who_sends_more_than_a_node_takes_in_is_told() {
         if i % 100 == 0 && told() {
             break;
         }
-        while sender.link.bus.send(to(0), signal("a", "x")) != Sent::Queued {
-            tokio::task::yield_now().await;
-        }
+        let queued = async {
+            while sender.link.bus.send(to(0), signal("a", "x")) != Sent::Queued {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, queued).await.expect("there is room again");
     }
     until("the sender is told", told).await;
     stuck.open();
