@@ -1,7 +1,6 @@
-"""As much of a Kubernetes API as Helm asks when a chart looks objects up: Secrets and Deployments by name.
+"""As much of a Kubernetes API as Helm asks when a chart looks objects up: Secrets by name.
 
-It stands in for a real one, which cannot be had from a package registry: what was generated stays, and so does the number of
-gateways.
+It stands in for a real one, which cannot be had from a package registry, in one test: that what was generated stays.
 """
 
 import json
@@ -11,32 +10,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import helm_python
 
-APPS = {"groupVersion": "apps/v1", "version": "v1"}
-# Where the API has what the chart looks up, by kind.
-FOLDERS = {"Secret": "/api/v1", "Deployment": "/apis/apps/v1"}
-
-
-def resources(version: str, kind: str) -> dict:
-    """What discovery says of one version of the API, with one kind in it."""
-    name = kind.lower()
-    known = {"name": f"{name}s", "singularName": name, "namespaced": True, "kind": kind, "verbs": ["get", "list"]}
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": [known]}
+RESOURCES = {
+    "kind": "APIResourceList",
+    "apiVersion": "v1",
+    "groupVersion": "v1",
+    "resources": [
+        {"name": "secrets", "singularName": "secret", "namespaced": True, "kind": "Secret", "verbs": ["get", "list"]}
+    ],
+}
 
 
 @contextmanager
-def cluster_with(objects: list[dict]):
-    """A Helm that is connected to a cluster which has these objects, and the paths that it asked for."""
-    groups = [{"name": "apps", "versions": [APPS], "preferredVersion": APPS}]
+def cluster_with(secrets: list[dict]):
+    """A Helm that is connected to a cluster which has these Secrets, and the paths that it asked for."""
     answers = {
         "/version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
         "/api": {"kind": "APIVersions", "versions": ["v1"]},
-        "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups},
-        "/api/v1": resources("v1", "Secret"),
-        "/apis/apps/v1": resources("apps/v1", "Deployment"),
+        "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+        "/api/v1": RESOURCES,
     }
-    for thing in objects:
-        meta, folder = thing["metadata"], FOLDERS[thing["kind"]]
-        answers[f"{folder}/namespaces/{meta['namespace']}/{thing['kind'].lower()}s/{meta['name']}"] = thing
+    for secret in secrets:
+        meta = secret["metadata"]
+        answers[f"/api/v1/namespaces/{meta['namespace']}/secrets/{meta['name']}"] = secret
     asked = []
 
     class Handler(BaseHTTPRequestHandler):

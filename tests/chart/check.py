@@ -220,16 +220,6 @@ def test_any_name_that_helm_takes_makes_good_names():
         assert not found, f"{name}: {found}"
 
 
-def test_turning_autoscaling_on_takes_no_gateway_away():
-    (before,) = rules.Release(render_new(merged(TRY, {"replicaCount": 5})), TRY).of("Deployment")
-    values = merged(TRY, {"autoscaling": {"enabled": True}})
-    with cluster_with([before]) as (helm, _):
-        (after,) = rules.Release(render_new(values, helm), values).of("Deployment")
-    # A field that was there and is no more would mean 1.
-    assert after["spec"]["replicas"] == 5
-    assert "replicas" not in rules.Release(render_new(values), values).gateway()[0]["spec"]
-
-
 def test_load_tests_run_where_pods_are_restricted():
     files = sorted((ROOT / "load-tests/k8s").glob("*.yaml"))
     assert files, "no manifests of load tests"
