@@ -128,6 +128,21 @@ impl Outbox {
         .await
     }
 
+    /// Asks the owner to look again at what it waits for.
+    pub(crate) fn stir(&self) {
+        self.waker.wake();
+    }
+
+    /// Waits until `done`, which is looked at whenever the owner is woken, or until the owner is to close. For the owner
+    /// alone.
+    pub(crate) async fn until(&self, done: impl Fn() -> bool) {
+        poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if done() || self.lock().close.is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     /// Waits until a write should be given up. For the owner alone.
     pub(crate) async fn aborted(&self) {
         poll_fn(|cx| {

@@ -193,6 +193,7 @@ impl Gateway {
         for handle in space.session(peer.as_str()).into_iter().chain(space.former(peer.as_str())) {
             if handle.epoch == by {
                 handle.stage.change(Stage::after_own_fence);
+                handle.outbox.stir();
             } else if handle.epoch < by {
                 self.pass(&handle);
             }

@@ -72,6 +72,7 @@ fn fence_again(gateway: &Gateway, handle: &Handle) {
     if age > FENCE_GIVEN_UP {
         tracing::warn!(peer = %handle.peer.id, "a takeover was not confirmed by the bus");
         handle.stage.change(Stage::after_own_fence);
+        handle.outbox.stir();
     } else if age > FENCE_AGAIN {
         gateway.fence(handle);
     }

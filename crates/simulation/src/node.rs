@@ -58,6 +58,8 @@ pub(crate) struct Handle {
     /// Whether its connection waits for presence or for another node, and what the client says meanwhile.
     pub(crate) busy: bool,
     pub(crate) inbox: VecDeque<Up>,
+    /// Whether it is to be listed once its fence came by.
+    pub(crate) to_place: bool,
     pub(crate) turn_planned: bool,
     opened: Instant,
     /// The latest session of the peer that began anew, as of the claim.
@@ -192,6 +194,7 @@ impl Handle {
             heirs: vec![],
             busy: false,
             inbox: VecDeque::new(),
+            to_place: false,
             turn_planned: false,
             opened: now,
             anew: Epoch(0),

@@ -1,6 +1,7 @@
 //! A session takes the place of an older one, and is heard of only when it can be reached.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use heliograph_bus::{BusError, Claim, Destination, Sent};
 use heliograph_core::close::CloseCode;
@@ -12,6 +13,9 @@ use crate::directory::{Handle, Space};
 use crate::entry::Entry;
 use crate::gateway::Gateway;
 
+/// How long a session that is to be listed waits for its own fence. Longer than until a lost one is said again.
+const FENCE_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Makes the handle of a new session the newest of its peer here, and ends an older one.
 pub(super) fn admit(
     gateway: &Gateway,
@@ -21,8 +25,10 @@ pub(super) fn admit(
     dialect: Dialect,
 ) -> Arc<Handle> {
     // Presence may not know of an older session: its node stood still so long that it was given up. Only one that is
-    // here needs no fence.
-    let elsewhere = claim.previous.as_ref().is_none_or(|previous| previous.gateway != gateway.id);
+    // here, and has the peer's channel to itself, needs no fence.
+    let awaits = |older: Arc<Handle>| older.stage.get() == Stage::Awaiting;
+    let elsewhere = claim.previous.as_ref().is_none_or(|previous| previous.gateway != gateway.id)
+        || space.session(peer.id.as_str()).is_some_and(awaits);
     let stage = if elsewhere { Stage::Awaiting } else { Stage::Live };
     let handle = Arc::new(Handle::new(peer, claim.epoch, dialect, profile, stage));
     if claim.previous.as_ref().is_some_and(|previous| previous.place.is_some()) {
@@ -64,4 +70,12 @@ pub(super) async fn subscribe(gateway: &Gateway, space: &Space, handle: &Handle)
         Sent::Queued | Sent::Offline => Ok(()),
         Sent::Full | Sent::Down => Err(BusError::Unavailable("the bus takes nothing now".to_owned())),
     }
+}
+
+/// Waits until what is sent to the peer is for this session. Whoever hears of it before its fence came by could send
+/// something that overtakes the fence, and that is left to an older session, which may not be there any more.
+pub(super) async fn can_be_reached(handle: &Handle) -> Result<(), BusError> {
+    let came_by = handle.outbox.until(|| handle.stage.get() != Stage::Awaiting);
+    let waited = tokio::time::timeout(FENCE_PATIENCE, came_by).await;
+    waited.map_err(|_| BusError::Unavailable("a takeover was not confirmed by the bus".to_owned()))
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use heliograph_bus::{BusError, Estate, Heir, Place, TakeOver};
+use heliograph_bus::{BusError, Estate, Heir, Place, Placement, TakeOver};
 use heliograph_core::authority::Standing;
 use heliograph_core::close::CloseCode;
-use heliograph_core::message::{Capabilities, Resumed, ServerMessage};
+use heliograph_core::message::{Capabilities, Peer, Resumed, ServerMessage};
 use heliograph_core::session::Offers;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Connection;
 use super::ending::End;
+use super::opening::can_be_reached;
 use super::turns::{Turn, announce};
 use crate::gateway::Gateway;
 use crate::metrics::Join;
@@ -27,9 +28,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Who comes back to a room takes the place that it has or inherited, and nobody hears that it was away.
         let same = self.session.is_placed() || self.room.is_some();
         let which = if same { Place::Same } else { Place::New };
-        let placed =
-            self.gateway.link.presence.place(&peer.space, &peer.id, self.session.epoch(), which).await;
-        let placement = match placed {
+        let placement = match self.take_place(&peer, which).await {
             Ok(placement) => placement,
             Err(BusError::Superseded) => return Err(End::Close(CloseCode::Superseded)),
             Err(error) => {
@@ -52,6 +51,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             None => self.send(&[list]).await?,
         }
         Ok(Join::Listed)
+    }
+
+    async fn take_place(&self, peer: &Peer, which: Place) -> Result<Placement, BusError> {
+        can_be_reached(&self.handle).await?;
+        self.gateway.link.presence.place(&peer.space, &peer.id, self.session.epoch(), which).await
     }
 
     /// Without presence nobody can be listed. A session that has its place keeps it, and its socket.

@@ -7,8 +7,10 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use heliograph_auth::secret::{Hasher, Secret};
 use heliograph_auth::token::{KeySet, SecretRule, SigningKey};
+use heliograph_bus::Link;
 use heliograph_bus::local::{Hub, Node};
 use heliograph_core::authority::Standing;
+use heliograph_core::close::CloseCode;
 use heliograph_core::id::{GatewayId, MeshName, PeerId, Version};
 use heliograph_core::limits::Limits;
 use heliograph_core::manners::{RoomPolicies, RoomPolicy};
@@ -24,6 +26,8 @@ use crate::gateway::{Config, Gateway, Parts};
 use crate::metrics::Metrics;
 use heliograph_wire::Dialect;
 
+mod reaching;
+
 type Client = WebSocketStream<DuplexStream>;
 
 /// A gateway with a lease, on a bus and a store in memory.
@@ -34,6 +38,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(limits: Limits) -> Self {
+        Self::over(limits, |link| link)
+    }
+
+    /// As [`Self::new`]; `change` may put something between the gateway and its bus.
+    fn over(limits: Limits, change: impl FnOnce(Link) -> Link) -> Self {
         let id = GatewayId::parse("gw-test").unwrap();
         let bus = Hub::new().join(id.clone());
         let secret = Secret::new("a secret of tests, long enough for HS256");
@@ -50,7 +59,7 @@ impl World {
                 ice: heliograph_auth::turn::IceConfig::default(),
                 rooms: RoomPolicies::everywhere(RoomPolicy::Open),
             },
-            link: bus.link(),
+            link: change(bus.link()),
             store: Arc::new(MemoryStore::new()),
             tokens: KeySet::new(signer, vec![]).unwrap(),
             hasher: Arc::new(Hasher::new([7; 32])),

@@ -93,7 +93,9 @@ impl Node {
     pub(crate) fn admit(&mut self, id: &PeerId, line: LineNo, claim: Claim, net: &mut Net) -> HandleNo {
         let peer = self.peer(id);
         let here = |former: Former| former.node == self.number;
-        let elsewhere = claim.former.map_or(net.switches.fence_always, |former| !here(former));
+        let awaits = |older: &HandleNo| self.handle(*older).stage.get() == Stage::Awaiting;
+        let elsewhere = claim.former.map_or(net.switches.fence_always, |former| !here(former))
+            || self.sessions.get(id).is_some_and(awaits);
         let awaits = elsewhere && net.switches.fence;
         let stage = if awaits { Stage::Awaiting } else { Stage::Live };
         let opening = Opening {

@@ -56,6 +56,7 @@ impl Node {
 
     pub(crate) fn close(&mut self, no: HandleNo, code: CloseCode, net: &mut Net) {
         self.handles[no].outbox.close.get_or_insert(code);
+        self.place_if_reachable(no, net);
         self.wake(no, net);
     }
 
@@ -157,6 +158,7 @@ impl Node {
         for no in here.into_iter().flatten().copied().collect::<Vec<_>>() {
             if self.handles[no].epoch == by {
                 self.handles[no].stage.change(Stage::after_own_fence);
+                self.place_if_reachable(no, net);
             } else if self.handles[no].epoch < by {
                 self.handles[no].elsewhere =
                     self.handles[no].stage.get() == Stage::Over && net.switches.linger;

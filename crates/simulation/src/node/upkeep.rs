@@ -43,6 +43,7 @@ impl Node {
         let age = net.clock.instant().saturating_duration_since(handle.opened);
         if age > FENCE_GIVEN_UP {
             handle.stage.change(Stage::after_own_fence);
+            self.place_if_reachable(no, net);
         } else if age > FENCE_AGAIN {
             let _again_later = self.fence(no, net);
         }

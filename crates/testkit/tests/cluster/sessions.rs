@@ -37,15 +37,18 @@ async fn of_two_sockets_of_a_peer_at_one_moment_on_two_nodes_exactly_one_stays()
     let cluster = plan(2).start().await;
     let mut witness = cluster.node(2).open(&name(WITNESS), &token(WITNESS)).await;
     witness.register().await;
+    let mut expected = 1;
     for round in 0..ROUNDS {
+        expected += 2;
         let (here, there) = (cluster.node(round % 3), cluster.node((round + 1) % 3));
         let (mut one, mut other) = tokio::join!(come(here), come(there));
         let call = async {
-            eventually("it is registered, once", async || {
+            eventually("both came, and one is registered", async || {
                 let peer = cluster.node(round % 3).admin().get(&format!("/api/peers/{}", name(PEER))).await;
                 let sessions = peer.expect(200)["sessions"].clone();
-                let count = cluster.access().metric(r#"heliograph_sessions{dialect="mesh"}"#).await;
-                (sessions[0]["placed"] == true && count == 2).then_some(())
+                let came = cluster.access().metric(r#"heliograph_sessions_total{dialect="mesh"}"#).await;
+                let here = cluster.access().metric(r#"heliograph_sessions{dialect="mesh"}"#).await;
+                (came == expected && here == 2 && sessions[0]["placed"] == true).then_some(())
             })
             .await;
             witness.send("offer", Some(&name(PEER)), json!(round)).await;
