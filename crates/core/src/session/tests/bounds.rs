@@ -1,6 +1,7 @@
 //! Sizes, rates and deadlines.
 
 use super::*;
+use crate::session::client::RATE_STRIKES;
 
 #[test]
 fn a_candidate_is_small_and_a_description_need_not_be() {
