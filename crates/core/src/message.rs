@@ -10,6 +10,8 @@ use crate::authority::Right;
 use crate::id::{Epoch, PeerId, SpaceName};
 use crate::limits;
 
+pub mod reserved;
+
 /// A peer as its sessions and its messages see it. One value per peer, space and node, shared by all who need it.
 #[derive(Debug)]
 pub struct Peer {

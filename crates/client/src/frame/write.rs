@@ -2,32 +2,12 @@
 
 use heliograph_core::id::PeerId;
 use heliograph_core::limits::{MAX_KIND_BYTES, MAX_MESSAGE_ID_BYTES};
+use heliograph_core::message::reserved;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// All that the service can grant.
 const CAPABILITIES: [&str; 6] = ["events", "feedback", "resume", "roles", "ice", "goaway"];
-/// Types that the service takes for itself, or that only it may send.
-const RESERVED: [&str; 18] = [
-    "register",
-    "resume",
-    "authenticate",
-    "heartbeat",
-    "ping",
-    "mesh_health",
-    "peer_list",
-    "peer_joined",
-    "peer_left",
-    "peer_revoked",
-    "approved",
-    "delivered",
-    "undeliverable",
-    "resumed",
-    "goaway",
-    "ice_servers",
-    "pong",
-    "error",
-];
 
 #[derive(Serialize)]
 struct Envelope<'a, P> {
@@ -77,7 +57,10 @@ pub(crate) fn message(
 
 /// Whether a type is one that peers can send each other.
 pub(crate) fn may_be_sent(kind: &str) -> bool {
-    !kind.is_empty() && kind.len() <= MAX_KIND_BYTES && !RESERVED.contains(&kind)
+    !kind.is_empty()
+        && kind.len() <= MAX_KIND_BYTES
+        && !reserved::is_for_service(kind)
+        && !reserved::is_from_service(kind)
 }
 
 fn text(kind: &str, me: &PeerId, payload: impl Serialize) -> String {

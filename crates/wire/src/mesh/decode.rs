@@ -2,12 +2,12 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use heliograph_core::limits;
-use heliograph_core::message::{Capabilities, ClientMessage, Directed, Envelope, Kind};
+use heliograph_core::message::{Capabilities, ClientMessage, Directed, Envelope, Kind, reserved};
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::{MAX_RESUME_TOKEN_BYTES, SERVICE_TYPES};
+use super::MAX_RESUME_TOKEN_BYTES;
 use crate::{Malformed, depth};
 
 /// The envelope. Unknown members are dropped, as the original does; a member given twice is an error, because two
@@ -82,8 +82,7 @@ fn kind(name: Cow<'_, str>, targeted: bool) -> Result<Result<Kind, Cow<'_, str>>
         "offer" => Ok(Kind::Offer),
         "answer" => Ok(Kind::Answer),
         "ice_candidate" => Ok(Kind::Candidate),
-        // The original client goes by the type alone: it would believe a peer's `peer_list`.
-        service if targeted && SERVICE_TYPES.contains(&service) => {
+        service if targeted && reserved::is_from_service(service) => {
             return Err(Malformed("`type` is one that only the service sends".to_owned()));
         }
         _ if targeted => Ok(Kind::Application(name.into())),

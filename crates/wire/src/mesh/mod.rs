@@ -21,20 +21,3 @@ pub const REGISTRY: &str = heliograph_core::id::SERVICE;
 
 /// Longest token that a `resume` may show, in bytes. Ours have some 70.
 pub const MAX_RESUME_TOKEN_BYTES: usize = 256;
-
-/// What only the service says; no peer's message of such a type is relayed.
-const SERVICE_TYPES: [&str; 13] = [
-    "peer_list",
-    "peer_joined",
-    "peer_left",
-    "peer_revoked",
-    "approved",
-    "delivered",
-    "undeliverable",
-    "resumed",
-    "goaway",
-    "ice_servers",
-    "pong",
-    "mesh_health",
-    "error",
-];
