@@ -5,8 +5,10 @@
 //! Each message is so taken by exactly one of them, and what the older one does not write any more is handed over.
 //!
 //! ```text
-//! Awaiting ──own fence──▶ Live ──connection lost──▶ Parked
-//!                          └─────newer fence──▶ Passed ◀──┘        any but Passed ──end──▶ Over ──newer fence──▶ Passed
+//! Awaiting ────────own fence──▶ Live
+//!    │ connection lost           │ connection lost
+//!    ▼                           ▼
+//! ParkedAwaiting ──own fence──▶ Parked       any ──newer fence──▶ Passed       any but Passed ──end──▶ Over
 //! ```
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -21,6 +23,8 @@ pub enum Stage {
     Live,
     /// It is the one, and waits for its client to come back.
     Parked,
+    /// As [`Self::Awaiting`], and waits for its client to come back.
+    ParkedAwaiting,
     /// A newer one took over.
     Passed,
     /// It ended.
@@ -54,7 +58,7 @@ impl Stage {
     pub fn arrival(self) -> Arrival {
         match self {
             Self::Live | Self::Parked => Arrival::Take,
-            Self::Awaiting | Self::Passed => Arrival::Leave,
+            Self::Awaiting | Self::ParkedAwaiting | Self::Passed => Arrival::Leave,
             Self::Over => Arrival::Refuse,
         }
     }
@@ -63,16 +67,35 @@ impl Stage {
     /// already: what the same sender sent earlier went through the channel before the fence.
     pub fn way(self) -> Way {
         match self {
-            Self::Awaiting | Self::Live | Self::Parked => Way::Here,
+            Self::Awaiting | Self::Live | Self::Parked | Self::ParkedAwaiting => Way::Here,
             Self::Passed => Way::Bus,
             Self::Over => Way::None,
         }
     }
 
+    /// Whether its own fence has not come by yet.
+    pub fn awaits_fence(self) -> bool {
+        matches!(self, Self::Awaiting | Self::ParkedAwaiting)
+    }
+
+    /// Whether it waits for its client to come back.
+    pub fn is_parked(self) -> bool {
+        matches!(self, Self::Parked | Self::ParkedAwaiting)
+    }
+
+    /// Whether presence should know of it: neither ended nor superseded.
+    pub fn is_seated(self) -> bool {
+        !matches!(self, Self::Passed | Self::Over)
+    }
+
     /// The stage after the session's own fence came by.
     #[must_use]
     pub fn after_own_fence(self) -> Self {
-        if self == Self::Awaiting { Self::Live } else { self }
+        match self {
+            Self::Awaiting => Self::Live,
+            Self::ParkedAwaiting => Self::Parked,
+            other => other,
+        }
     }
 
     /// The stage after a newer session's fence came by: also one that ended has nothing to say of what comes next.
@@ -84,7 +107,11 @@ impl Stage {
     /// The stage after the connection was lost, for a session that may be resumed.
     #[must_use]
     pub fn after_loss(self) -> Self {
-        if matches!(self, Self::Awaiting | Self::Live) { Self::Parked } else { self }
+        match self {
+            Self::Awaiting => Self::ParkedAwaiting,
+            Self::Live => Self::Parked,
+            other => other,
+        }
     }
 }
 
@@ -111,7 +138,8 @@ impl AtomicStage {
     }
 
     fn of(value: u8) -> Stage {
-        const ALL: [Stage; 5] = [Stage::Awaiting, Stage::Live, Stage::Parked, Stage::Passed, Stage::Over];
+        const ALL: [Stage; 6] =
+            [Stage::Awaiting, Stage::Live, Stage::Parked, Stage::ParkedAwaiting, Stage::Passed, Stage::Over];
         ALL.into_iter().find(|stage| *stage as u8 == value).unwrap_or(Stage::Over)
     }
 }
@@ -139,8 +167,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_parked_before_its_fence_leaves_what_comes_before_it() {
+        let parked = Stage::Awaiting.after_loss();
+        assert!(parked.is_parked() && parked.awaits_fence());
+        assert_eq!((parked.arrival(), parked.way()), (Arrival::Leave, Way::Here));
+        assert_eq!(parked.after_own_fence(), Stage::Parked);
+        assert_eq!(Stage::Parked.arrival(), Arrival::Take);
+    }
+
+    #[test]
     fn every_stage_survives_the_atomic() {
-        for stage in [Stage::Awaiting, Stage::Live, Stage::Parked, Stage::Passed, Stage::Over] {
+        let parked = [Stage::Parked, Stage::ParkedAwaiting];
+        for stage in [Stage::Awaiting, Stage::Live, Stage::Passed, Stage::Over].into_iter().chain(parked) {
             assert_eq!(AtomicStage::new(stage).get(), stage);
         }
     }

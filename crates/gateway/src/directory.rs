@@ -115,7 +115,7 @@ impl Handle {
 
     /// Whether its client is away.
     pub(crate) fn is_parked(&self) -> bool {
-        self.stage.get() == Stage::Parked
+        self.stage.get().is_parked()
     }
 
     /// Takes over what the client asked for when it registered.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use heliograph_bus::{BusError, Reseated, Seat, Visit};
 use heliograph_core::session::Mail;
-use heliograph_core::stage::Stage;
 
 use crate::directory::Handle;
 use crate::gateway::Gateway;
@@ -61,7 +60,7 @@ async fn say_again(gateway: &Gateway) -> Result<(), BusError> {
 }
 
 fn is_seated(handle: &Handle) -> bool {
-    matches!(handle.stage.get(), Stage::Awaiting | Stage::Live | Stage::Parked)
+    handle.stage.get().is_seated()
 }
 
 fn seat(handle: &Handle) -> Seat {

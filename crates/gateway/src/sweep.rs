@@ -45,10 +45,10 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
 }
 
 fn visit(gateway: &Gateway, handle: &Handle, now: Instant) {
+    fence_again(gateway, handle);
     if handle.is_parked() {
         return;
     }
-    fence_again(gateway, handle);
     let nanos = gateway.nanos(now);
     if handle.next_due.load(Ordering::Relaxed) <= nanos {
         handle.outbox.tick();
@@ -65,7 +65,7 @@ fn visit(gateway: &Gateway, handle: &Handle, now: Instant) {
 /// A fence may get lost with a connection to the bus. Without it the session would leave every message of other nodes to
 /// an older one that may not be there any more; after a while it is the one in any case.
 fn fence_again(gateway: &Gateway, handle: &Handle) {
-    if handle.stage.get() != Stage::Awaiting {
+    if !handle.stage.get().awaits_fence() {
         return;
     }
     let age = handle.opened.elapsed();

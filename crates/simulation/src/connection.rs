@@ -140,23 +140,21 @@ impl Node {
     }
 
     fn place(&mut self, no: HandleNo, net: &mut Net) {
-        self.handle_mut(no).busy = true;
-        self.handle_mut(no).to_place = true;
+        let handle = &mut self.handles[no];
+        handle.busy = true;
+        let placed = handle.session.as_ref().is_some_and(Session::is_placed);
+        handle.to_place = Some(if placed { Place::Same } else { Place::New });
         self.place_if_reachable(no, net);
     }
 
     /// Nobody hears of a session before its fence came by.
     pub(crate) fn place_if_reachable(&mut self, no: HandleNo, net: &mut Net) {
         let handle = &mut self.handles[no];
-        let awaits = handle.stage.get() == Stage::Awaiting && handle.outbox.close.is_none();
-        if !handle.to_place || awaits {
-            return;
+        let awaits = handle.stage.get().awaits_fence() && handle.outbox.close.is_none();
+        if let Some(which) = handle.to_place.take_if(|_| !awaits) {
+            let (peer, epoch) = (handle.peer.id.clone(), handle.epoch);
+            net.call(self.number, Call::Place { handle: no, peer, epoch, which });
         }
-        handle.to_place = false;
-        let placed = handle.session.as_ref().is_some_and(Session::is_placed);
-        let which = if placed { Place::Same } else { Place::New };
-        let (peer, epoch) = (handle.peer.id.clone(), handle.epoch);
-        net.call(self.number, Call::Place { handle: no, peer, epoch, which });
     }
 
     pub(crate) fn placed(&mut self, no: HandleNo, placement: Result<Placement, BusError>, net: &mut Net) {

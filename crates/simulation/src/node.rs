@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use heliograph_bus::TakeOver;
+use heliograph_bus::{Place, TakeOver};
 use heliograph_core::authority::{Authority, Standing};
 use heliograph_core::close::CloseCode;
 use heliograph_core::id::{Epoch, GatewayId, MeshName, PeerId, Version};
@@ -58,8 +58,8 @@ pub(crate) struct Handle {
     /// Whether its connection waits for presence or for another node, and what the client says meanwhile.
     pub(crate) busy: bool,
     pub(crate) inbox: VecDeque<Up>,
-    /// Whether it is to be listed once its fence came by.
-    pub(crate) to_place: bool,
+    /// The place to ask for once its fence came by.
+    pub(crate) to_place: Option<Place>,
     pub(crate) turn_planned: bool,
     opened: Instant,
     /// The latest session of the peer that began anew, as of the claim.
@@ -194,7 +194,7 @@ impl Handle {
             heirs: vec![],
             busy: false,
             inbox: VecDeque::new(),
-            to_place: false,
+            to_place: None,
             turn_planned: false,
             opened: now,
             anew: Epoch(0),

@@ -26,7 +26,7 @@ pub(super) fn admit(
 ) -> Arc<Handle> {
     // Presence may not know of an older session: its node stood still so long that it was given up. Only one that is
     // here, and has the peer's channel to itself, needs no fence.
-    let awaits = |older: Arc<Handle>| older.stage.get() == Stage::Awaiting;
+    let awaits = |older: Arc<Handle>| older.stage.get().awaits_fence();
     let elsewhere = claim.previous.as_ref().is_none_or(|previous| previous.gateway != gateway.id)
         || space.session(peer.id.as_str()).is_some_and(awaits);
     let stage = if elsewhere { Stage::Awaiting } else { Stage::Live };
@@ -63,7 +63,7 @@ pub(super) async fn subscribe(gateway: &Gateway, space: &Space, handle: &Handle)
     };
     let (news, mail) = tokio::join!(all, bus.subscribe(mine));
     news.and(mail)?;
-    if handle.stage.get() != Stage::Awaiting {
+    if !handle.stage.get().awaits_fence() {
         return Ok(());
     }
     match gateway.fence(handle) {
@@ -75,7 +75,7 @@ pub(super) async fn subscribe(gateway: &Gateway, space: &Space, handle: &Handle)
 /// Waits until what is sent to the peer is for this session. Whoever hears of it before its fence came by could send
 /// something that overtakes the fence, and that is left to an older session, which may not be there any more.
 pub(super) async fn can_be_reached(handle: &Handle) -> Result<(), BusError> {
-    let came_by = handle.outbox.until(|| handle.stage.get() != Stage::Awaiting);
+    let came_by = handle.outbox.until(|| !handle.stage.get().awaits_fence());
     let waited = tokio::time::timeout(FENCE_PATIENCE, came_by).await;
     waited.map_err(|_| BusError::Unavailable("a takeover was not confirmed by the bus".to_owned()))
 }

@@ -93,7 +93,7 @@ impl Node {
     pub(crate) fn admit(&mut self, id: &PeerId, line: LineNo, claim: Claim, net: &mut Net) -> HandleNo {
         let peer = self.peer(id);
         let here = |former: Former| former.node == self.number;
-        let awaits = |older: &HandleNo| self.handle(*older).stage.get() == Stage::Awaiting;
+        let awaits = |older: &HandleNo| self.handle(*older).stage.get().awaits_fence();
         let elsewhere = claim.former.map_or(net.switches.fence_always, |former| !here(former))
             || self.sessions.get(id).is_some_and(awaits);
         let awaits = elsewhere && net.switches.fence;
@@ -127,7 +127,7 @@ impl Node {
         let mut well = !net.bus.down && era == net.bus.era;
         if well {
             net.bus.subscribe(Channel::Peer(peer.clone()), self.number);
-            if self.handle(no).stage.get() == Stage::Awaiting {
+            if self.handle(no).stage.get().awaits_fence() {
                 well = self.fence(no, net) == Sent::Queued;
             }
         }

@@ -37,7 +37,7 @@ impl Node {
     /// A fence may get lost with the bus.
     pub(crate) fn fence_again(&mut self, no: HandleNo, net: &mut Net) {
         let handle = &self.handles[no];
-        if handle.stage.get() != Stage::Awaiting || !net.switches.fence_again {
+        if !handle.stage.get().awaits_fence() || !net.switches.fence_again {
             return;
         }
         let age = net.clock.instant().saturating_duration_since(handle.opened);
@@ -56,9 +56,7 @@ impl Node {
         for (peer, _) in self.sessions.iter().filter(|(_, no)| !ended(**no)) {
             net.bus.subscribe(Channel::Peer(peer.clone()), self.number);
         }
-        let seated = |no: &HandleNo| {
-            matches!(self.handles[*no].stage.get(), Stage::Awaiting | Stage::Live | Stage::Parked)
-        };
+        let seated = |no: &HandleNo| self.handles[*no].stage.get().is_seated();
         let handles: Vec<_> = self.sessions.values().copied().filter(seated).collect();
         let seats = handles.iter().map(|&no| self.seat(no)).collect();
         let up_to = self.handles.last().map_or(Epoch(0), |handle| handle.epoch);
