@@ -16,6 +16,8 @@ const RELAYS: usize = 48;
 /// coturn, and something behind it that sends back whatever it gets.
 pub(crate) struct Coturn {
     server: Process,
+    /// How to start it, but for the secrets.
+    program: Program,
     echo: JoinHandle<()>,
     port: Port,
     echo_port: u16,
@@ -26,29 +28,45 @@ pub(crate) struct Coturn {
 impl Coturn {
     /// Starts it; it takes credentials that any of these secrets signed.
     pub(crate) async fn start(secrets: &[&str]) -> Self {
+        Self::start_with(secrets, &[]).await
+    }
+
+    /// With more arguments.
+    pub(crate) async fn start_with(secrets: &[&str], arguments: &[&str]) -> Self {
         let folder = Folder::new("coturn").unwrap();
         let port = Port::reserve().unwrap();
         let relays = neighbours();
         let file = |name: &str| folder.path().join(name).display().to_string();
         let number = |port: &Port| port.number().to_string();
-        let mut program = Program::new(find_program("turnserver", "coturn").unwrap())
+        let program = Program::new(find_program("turnserver", "coturn").unwrap())
             .args(["-c", CONFIGURATION, "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1"])
             // Both ends are on this machine, which the shipped file rightly denies.
             .args(["--allow-loopback-peers", "--allowed-peer-ip=127.0.0.1"])
             .args(["--listening-port", &number(&port)])
             .args(["--min-port", &number(relays.first().unwrap())])
             .args(["--max-port", &number(relays.last().unwrap())])
-            .args(["--userdb", &file("users"), "--pidfile", &file("pid")]);
-        for secret in secrets {
-            program = program.arg(format!("--static-auth-secret={secret}"));
-        }
+            .args(["--userdb", &file("users"), "--pidfile", &file("pid")])
+            .args(arguments);
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let echo_port = socket.local_addr().unwrap().port();
         let echo = tokio::spawn(echo(socket));
-        let server = program.start().unwrap();
-        let mut coturn = Self { server, echo, port, echo_port, _relays: relays, _folder: folder };
+        let server = with_secrets(&program, secrets).start().unwrap();
+        let mut coturn = Self { server, program, echo, port, echo_port, _relays: relays, _folder: folder };
         coturn.wait_until_it_listens().await;
         coturn
+    }
+
+    /// Ends it, and with it all that it relays, and starts it at the same address with these secrets.
+    pub(crate) async fn start_again(&mut self, secrets: &[&str]) {
+        self.server.kill().unwrap();
+        self.server.wait(PATIENCE).await.unwrap();
+        self.server = with_secrets(&self.program, secrets).start().unwrap();
+        self.wait_until_it_listens().await;
+    }
+
+    /// The end of what it logged.
+    pub(crate) fn log(&self) -> String {
+        self.server.output() + &self.server.log()
     }
 
     async fn wait_until_it_listens(&mut self) {
@@ -107,6 +125,10 @@ impl Drop for Coturn {
     fn drop(&mut self) {
         self.echo.abort();
     }
+}
+
+fn with_secrets(program: &Program, secrets: &[&str]) -> Program {
+    program.clone().args(secrets.iter().map(|secret| format!("--static-auth-secret={secret}")))
 }
 
 /// Sends back whatever comes.

@@ -1,8 +1,9 @@
 //! TURN: what the service vends is used on a real TURN server, and nobody gets any who may not signal.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how tests and their helpers fail")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a panic is how tests and their helpers fail")]
 
 mod coturn;
+mod relayed;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use heliograph_auth::secret::Secret;
 use heliograph_auth::turn::IceConfig;
 use heliograph_core::id::PeerId;
 use heliograph_core::message::IceServer;
-use heliograph_testkit::{Access, Agent, FlakyStore, MeshClient, Plan, TestServer, eventually};
+use heliograph_testkit::{Access, FlakyStore, MeshClient, Plan, TestServer, eventually};
 use serde_json::{Value, json};
 
 const SECRET: &str = "a secret shared with coturn";
@@ -146,39 +147,4 @@ async fn lease(server: &Access, held: bool) {
         (server.metric("heliograph_authorization_fail_closed").await == fails).then_some(())
     })
     .await;
-}
-
-#[tokio::test]
-async fn agents_that_may_only_be_relayed_reach_each_other_through_coturn() {
-    let coturn = Coturn::start(&[SECRET]).await;
-    let server = TestServer::start_with(&settings(&coturn.url(), SECRET)).await;
-    let address = format!("http://{}", server.address());
-    let mut agents = vec![];
-    for name in ["a", "b"] {
-        let key = server.key(name, "default").await;
-        let agent = Agent::start_with(name, &address, &key, &["--relay-only"]).await;
-        let program = agent.attach().await;
-        agents.push((agent, program));
-    }
-    let [(_a, a), (_b, b)] = &mut agents[..] else { panic!("two") };
-    tokio::join!(a.connected("b"), b.connected("a"));
-
-    for number in 0..100 {
-        let message = json!({"type": "task_request", "request_id": number, "payload": "x".repeat(1_000)});
-        a.send("b", &message).await;
-        b.send("a", &message).await;
-        let (heard_by_b, heard_by_a) = tokio::join!(b.message(), a.message());
-        assert_eq!((heard_by_b.1, heard_by_a.1), (message.clone(), message));
-    }
-    for program in [a, b] {
-        program.say(r#"{"type":"status"}"#).await;
-        // What was told before the channel was open may still wait to be read.
-        let peer = loop {
-            let status = program.expect("status").await;
-            if status["peers"][0]["channel"] == "open" {
-                break status["peers"][0].clone();
-            }
-        };
-        assert_eq!((&peer["local"], &peer["remote"]), (&json!("relay"), &json!("relay")), "{peer}");
-    }
 }
