@@ -12,11 +12,11 @@ mod text;
 mod words;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use heliograph_client::IceServer;
@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     /// The name of the one media section, once it is known.
     mid: Arc<OnceLock<String>>,
     candidates: AtomicUsize,
+    /// Servers that came since the last gathering that started afresh.
+    new_servers: Mutex<Option<Vec<IceServer>>>,
 }
 
 impl Connection {
@@ -99,6 +101,7 @@ impl Connection {
             relay_only: settings.relay_only,
             mid,
             candidates: AtomicUsize::new(0),
+            new_servers: Mutex::default(),
         };
         Ok((connection, happened))
     }
@@ -113,6 +116,7 @@ impl Connection {
     /// Makes an offer and begins to look for candidates.
     pub(crate) async fn offer(&self, restart: bool) -> Result<String, Refused> {
         if restart {
+            self.use_new_servers().await?;
             self.inner.restart_ice().await.map_err(|_| Refused("restart ICE"))?;
         }
         let offer = self.inner.create_offer(None).await.map_err(|_| Refused("make an offer"))?;
@@ -128,6 +132,10 @@ impl Connection {
     /// Takes an offer of the other side; [`Self::answer`] answers it.
     pub(crate) async fn take_offer(&self, sdp: &str) -> Result<(), Refused> {
         let offer = RTCSessionDescription::offer(text::usable(sdp)).map_err(|_| Refused("read the offer"))?;
+        let known = self.inner.current_remote_description().await;
+        if known.is_some_and(|known| text::fragment(&known.sdp) != text::fragment(sdp)) {
+            self.use_new_servers().await?;
+        }
         self.set_remote(offer, "use the offer").await
     }
 
@@ -194,12 +202,19 @@ impl Connection {
         self.inner.add_ice_candidate(init).await.map_err(|_| Refused("use a candidate"))
     }
 
-    /// Other servers, from the next gathering on.
-    pub(crate) async fn configure(&self, servers: &[IceServer]) -> Result<(), Refused> {
-        self.inner
-            .set_configuration(configuration(servers, self.relay_only))
-            .await
-            .map_err(|_| Refused("use the ICE servers"))
+    /// Other servers, from the next restart on, on whichever side that begins. What goes on over a TURN server keeps the
+    /// credentials it began with: the server holds an allocation to the name that opened it, and each new credential has
+    /// another name. The library would put the new one on an allocation that is kept, and have all that refused (RFC 8656,
+    /// section 5).
+    pub(crate) fn configure(&self, servers: Vec<IceServer>) {
+        *self.new_servers.lock().unwrap_or_else(PoisonError::into_inner) = Some(servers);
+    }
+
+    async fn use_new_servers(&self) -> Result<(), Refused> {
+        let servers = self.new_servers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(servers) = servers else { return Ok(()) };
+        let configured = self.inner.set_configuration(configuration(&servers, self.relay_only)).await;
+        configured.map_err(|_| Refused("use the ICE servers"))
     }
 
     /// The largest message that both sides take, in bytes.

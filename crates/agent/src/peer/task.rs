@@ -141,8 +141,7 @@ impl Task {
             ToPeer::Close(ended) => Input::Close(ended),
             ToPeer::Configure(servers) => {
                 if let Some(live) = &self.live {
-                    let configured = live.connection.configure(&servers).await;
-                    self.note(configured);
+                    live.connection.configure(servers.clone());
                 }
                 self.settings.ice_servers = servers;
                 return;

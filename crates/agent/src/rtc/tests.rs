@@ -1,5 +1,7 @@
 //! Two connections in one process, over real sockets.
 
+pub(crate) mod relay;
+
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,7 +20,11 @@ struct Side {
 
 impl Side {
     async fn open() -> Self {
-        let (connection, events) = Connection::open(&Settings::default()).await.unwrap();
+        Self::open_with(&Settings::default()).await
+    }
+
+    async fn open_with(settings: &Settings) -> Self {
+        let (connection, events) = Connection::open(settings).await.unwrap();
         Self { connection, events, channel: None }
     }
 
@@ -69,14 +75,30 @@ async fn pass_one_on(a: &mut Side, b: &mut Side) {
 /// Two sides with a channel that `a` made.
 async fn connected() -> (Side, Side) {
     let (mut a, mut b) = (Side::open().await, Side::open().await);
+    connect(&mut a, &mut b).await;
+    (a, b)
+}
+
+async fn connect(a: &mut Side, b: &mut Side) {
     a.channel = Some(a.connection.create_channel().await.unwrap());
     negotiate(&a.connection, &b.connection, false).await;
-    until(&mut a, &mut b, "a channel", |_, b| b.channel.is_some()).await;
-    for side in [&a, &b] {
+    until(a, b, "a channel", |_, b| b.channel.is_some()).await;
+    for side in [a, b] {
         let event = within("open", side.channel.as_ref().unwrap().next()).await;
         assert!(matches!(event, ChannelEvent::Opened), "{event:?}");
     }
-    (a, b)
+}
+
+/// A text each way; candidates are passed on meanwhile.
+async fn converse(a: &mut Side, b: &mut Side) {
+    let (at_a, at_b) = (a.channel.clone().unwrap(), b.channel.clone().unwrap());
+    let talk = async {
+        at_a.send("from a").await.unwrap();
+        at_b.send("from b").await.unwrap();
+        assert_eq!(text(&at_b).await, "from a");
+        assert_eq!(text(&at_a).await, "from b");
+    };
+    meanwhile(a, b, talk).await;
 }
 
 async fn text(channel: &Channel) -> String {
@@ -128,14 +150,7 @@ async fn a_restart_keeps_the_channel_also_when_two_cross() {
         negotiate(&a.connection, &b.connection, true).await;
         let after = a.connection.description().await;
         assert_ne!(before, after);
-        let (at_a, at_b) = (a.channel.clone().unwrap(), b.channel.clone().unwrap());
-        let talk = async {
-            at_a.send("from a").await.unwrap();
-            at_b.send("from b").await.unwrap();
-            assert_eq!(text(&at_b).await, "from a");
-            assert_eq!(text(&at_a).await, "from b");
-        };
-        meanwhile(&mut a, &mut b, talk).await;
+        converse(&mut a, &mut b).await;
     }
     tokio::join!(a.connection.close(), b.connection.close());
 }

@@ -7,6 +7,11 @@ pub(super) fn mid(sdp: &str) -> Option<&str> {
     sdp.lines().find_map(|line| line.strip_prefix("a=mid:"))
 }
 
+/// The ICE username fragment; another one with every restart (RFC 8839, 4.4.1.1.1).
+pub(super) fn fragment(sdp: &str) -> Option<&str> {
+    sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:"))
+}
+
 /// Whether this side can do something with a candidate of the other.
 pub(super) fn is_usable(candidate: &str) -> bool {
     let mut words = candidate.split_ascii_whitespace().skip(2);

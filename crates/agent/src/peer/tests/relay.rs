@@ -1,37 +1,10 @@
 //! Through a real TURN server, with the configuration that the project ships.
 
-#[expect(dead_code, reason = "the tests of TURN itself use more of it")]
-#[path = "../../../../testkit/tests/turn/coturn.rs"]
-mod coturn;
-
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use heliograph_auth::secret::Secret;
-use heliograph_auth::turn::IceConfig;
-use heliograph_client::IceServer;
 
 use super::*;
-use coturn::Coturn;
-
-const SECRET: &str = "a secret shared with coturn";
-
-/// What the service would give to `peer`.
-fn vended(coturn: &Coturn, peer: &str) -> Vec<IceServer> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let vendor = IceConfig {
-        turn_urls: vec![coturn.url()],
-        turn_secret: Some(Secret::new(SECRET)),
-        ..IceConfig::default()
-    };
-    let servers = vendor.servers_for(Some(&id(peer)), now).into_iter().map(|server| IceServer {
-        urls: server.urls,
-        username: server.username,
-        credential: server.credential.map(|credential| Arc::new(Secret::new(credential))),
-    });
-    servers.collect()
-}
+use crate::rtc::tests::relay::{Coturn, SECRET, vended};
 
 /// Keeps what leaves.
 fn overheard(by: &Arc<Mutex<Vec<Signal>>>) -> Fate {
