@@ -21,6 +21,8 @@ pub(crate) struct Hub {
 #[derive(Debug, Default)]
 struct Inside {
     programs: BTreeMap<u64, Arc<Queue>>,
+    /// Programs that do not listen any more, and may have said something that has not been read yet.
+    deaf: usize,
     last_number: u64,
     /// Those with an open channel.
     open: BTreeSet<PeerId>,
@@ -90,7 +92,7 @@ impl Hub {
     /// Lets a program in, unless there are too many. It is told of each open channel.
     pub(super) fn attach(self: &Arc<Self>) -> Option<Program> {
         let mut inside = self.inside();
-        if inside.programs.len() >= self.bounds.programs {
+        if inside.programs.len() + inside.deaf >= self.bounds.programs {
             return None;
         }
         let queue = Arc::new(Queue::new(self.bounds.queue_lines, self.bounds.queue_bytes));
@@ -98,7 +100,7 @@ impl Hub {
         inside.last_number += 1;
         let number = inside.last_number;
         inside.programs.insert(number, Arc::clone(&queue));
-        Some(Program { hub: Arc::clone(self), number, queue })
+        Some(Program { hub: Arc::clone(self), number, queue, is_deaf: false })
     }
 
     /// One of the programs has come to stay: what was kept is handed out.
@@ -163,11 +165,25 @@ pub(super) struct Program {
     hub: Arc<Hub>,
     number: u64,
     pub(super) queue: Arc<Queue>,
+    is_deaf: bool,
+}
+
+impl Program {
+    /// It does not listen any more: what comes is for the others, or kept for the next one.
+    pub(super) fn goes_deaf(&mut self) {
+        let mut inside = self.hub.inside();
+        inside.programs.remove(&self.number);
+        inside.deaf += usize::from(!self.is_deaf);
+        self.is_deaf = true;
+        self.queue.finish();
+    }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        self.hub.inside().programs.remove(&self.number);
+        let mut inside = self.hub.inside();
+        inside.programs.remove(&self.number);
+        inside.deaf -= usize::from(self.is_deaf);
         self.queue.finish();
     }
 }

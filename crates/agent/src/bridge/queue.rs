@@ -36,6 +36,15 @@ enum State {
     Cut,
 }
 
+/// How the writing to a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// All is written, or the program was cut off.
+    Done,
+    /// The program does not listen any more.
+    Unheard,
+}
+
 impl Queue {
     pub(super) fn new(most_lines: usize, most_bytes: usize) -> Self {
         Self { waiting: watch::Sender::default(), most_lines, most_bytes }
@@ -89,8 +98,12 @@ impl Queue {
     }
 
     /// Writes lines as they come; returns when the queue is finished and empty, when it was cut and the program has
-    /// been told (for which it gets `last_word`), or when the program is gone.
-    pub(super) async fn write_to(&self, socket: &mut (impl AsyncWrite + Unpin), last_word: Duration) {
+    /// been told (for which it gets `last_word`), or when the program does not listen any more.
+    pub(super) async fn write_to(
+        &self,
+        socket: &mut (impl AsyncWrite + Unpin),
+        last_word: Duration,
+    ) -> Written {
         while let Some(line) = self.front().await {
             let mut rest = line.as_bytes();
             let was_written = tokio::select! {
@@ -98,19 +111,21 @@ impl Queue {
                 () = self.until(Waiting::is_cut) => false,
                 written = socket.write_all_buf(&mut rest) => match written {
                     Ok(()) => true,
-                    Err(_gone) => return,
+                    Err(_gone) => return Written::Unheard,
                 },
             };
             if !was_written {
                 // A line that was begun is ended, or else the error would not be one.
                 let is_begun = rest.len() < line.len();
-                return say_last(socket, if is_begun { rest } else { &[] }, last_word).await;
+                say_last(socket, if is_begun { rest } else { &[] }, last_word).await;
+                return Written::Done;
             }
             self.pop();
         }
         if self.waiting.borrow().is_cut() {
             say_last(socket, &[], last_word).await;
         }
+        Written::Done
     }
 
     /// The line to be written next, which stays in the queue and counts until it is written.

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::forms::{self, Command, Label, Mistake, Order, code};
 use super::hub::{Hub, Program};
 use super::lines::{Lines, Read};
-use super::queue::Queue;
+use super::queue::{Queue, Written};
 use super::{Bridge, Mesh, Refusal};
 
 /// Before the next try when no socket could be accepted: there are too many open files, and more haste frees none.
@@ -79,7 +79,7 @@ fn refuse(socket: &UnixStream, code: &str, message: &str) {
 
 async fn serve_program(
     socket: UnixStream,
-    program: Program,
+    mut program: Program,
     mesh: Arc<dyn Mesh>,
     hub: Arc<Hub>,
     end: CancellationToken,
@@ -88,16 +88,25 @@ async fn serve_program(
     let (reader, mut writer) = socket.into_split();
     let queue = Arc::clone(&program.queue);
     let writing = queue.write_to(&mut writer, hub.bounds.last_word);
-    tokio::pin!(writing);
-    let is_writing = tokio::select! {
-        () = end.cancelled() => true,
-        () = obey(reader, hub.bounds.line_bytes, &*mesh, &queue) => true,
-        () = &mut writing => false,
+    let obeying = obey(reader, hub.bounds.line_bytes, &*mesh, &queue);
+    tokio::pin!(writing, obeying);
+    let written = tokio::select! {
+        () = end.cancelled() => None,
+        () = &mut obeying => None,
+        written = &mut writing => Some(written),
         never = settle(&hub) => match never {},
     };
+    if written == Some(Written::Unheard) {
+        // Whoever says something and goes at once means it, and may have gone without reading what came meanwhile.
+        program.goes_deaf();
+        tokio::select! {
+            () = end.cancelled() => {}
+            () = obeying => {}
+        }
+    }
     drop(program);
     // Whoever pipes commands in has ended its own side, and still wants the answers.
-    if is_writing && timeout(hub.bounds.last_word, writing).await.is_err() {
+    if written.is_none() && timeout(hub.bounds.last_word, writing).await.is_err() {
         tracing::debug!("a local program did not read what was left");
     }
     tracing::debug!(programs = hub.programs(), "a local program went");

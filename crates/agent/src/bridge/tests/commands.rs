@@ -1,8 +1,9 @@
 //! What programs command, and what they hear of it.
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
-use super::{Local, World, eventually};
+use super::{Bounds, Local, World, eventually};
 
 #[tokio::test]
 async fn commands_reach_the_mesh_in_order_and_without_a_word() {
@@ -100,4 +101,37 @@ async fn who_ends_its_own_side_still_gets_the_answers() {
     }
     assert_eq!(kinds, ["status", "peer_list"]);
     eventually("the program is gone", || world.hub.programs() == 0).await;
+}
+
+/// As a script does that says something and ends: it does not wait for what others say meanwhile.
+#[tokio::test]
+async fn what_a_program_said_before_it_went_is_carried_out() {
+    const LINES: usize = 200;
+    let world = World::new().await;
+    for round in 1..=20 {
+        let mut local = world.program().await;
+        // So much that the bridge is writing when the program goes.
+        for _ in 0..50 {
+            world.message("tab-1", &format!(r#"{{"type":"x","text":"{}"}}"#, "x".repeat(10_000))).await;
+        }
+        for _ in 0..LINES {
+            local.say(r#"{"type":"send","payload":{"target_peer":"tab-1","message":{"type":"x"}}}"#).await;
+        }
+        drop(local);
+        eventually("all is carried out", || world.mesh.done().len() == round * LINES).await;
+        eventually("it is gone", || world.hub.programs() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_listen_is_heard_and_has_its_place() {
+    let world = World::with(Bounds { programs: 1, ..Bounds::DEFAULT }).await;
+    let Local { lines: _lines, mut writer } = world.program().await;
+    rustix::net::shutdown(writer.as_ref(), rustix::net::Shutdown::Read).unwrap();
+    world.message("tab-1", r#"{"type":"x"}"#).await;
+    eventually("the bridge knows", || world.hub.programs() == 0).await;
+    Local::connect(&world).await.error("too_many_programs").await;
+    let send = b"{\"type\":\"send\",\"payload\":{\"target_peer\":\"tab-1\",\"message\":{\"type\":\"x\"}}}\n";
+    writer.write_all(send).await.unwrap();
+    eventually("it is obeyed", || world.mesh.done().len() == 1).await;
 }
