@@ -1,7 +1,7 @@
 //! What is kept: pairing, keys, leases and the audit log.
 //!
-//! Four small traits, one per aggregate, with verbs of the domain; [`Store`] is all of them. Implementations:
-//! [`memory`] (the reference), `heliograph-store-sqlite`, `heliograph-store-postgres`. To add one: implement the four traits, pass
+//! Small traits, one per aggregate, with verbs of the domain; [`Store`] is all of them. Implementations:
+//! [`memory`] (the reference), `heliograph-store-sqlite`, `heliograph-store-postgres`. To add one: implement them, pass
 //! `testing::conformance` with a factory, and name it in `heliograph-server`'s `backends`.
 //!
 //! Promises that every implementation keeps, and the conformance suite checks:
