@@ -4,11 +4,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::*;
+
+/// How long a command may take to end.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A machine of somebody: a home, and nothing else in its environment.
 struct Machine {
@@ -100,7 +104,7 @@ impl Machine {
                 Ok(status) if is_so(&status) => return status,
                 _ => assert!(tries < 600, "not {what}: {output:?}"),
             }
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
         }
         Value::Null
     }
@@ -121,9 +125,17 @@ impl Running {
 
     /// Exit code, the rest of stdout, stderr.
     fn end(mut self) -> (Option<i32>, String, String) {
+        let (over, is_over) = mpsc::channel::<()>();
+        let process = Pid::from_child(&self.child);
+        let watch = std::thread::spawn(move || {
+            let is_late = is_over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+            is_late.then(|| kill_process(process, Signal::KILL))
+        });
         let mut stderr = String::new();
         let stdout: Vec<_> = self.lines.by_ref().map(Result::unwrap).collect();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        drop(over);
+        assert!(watch.join().unwrap().is_none(), "it did not end within {PATIENCE:?}: {stdout:?} {stderr}");
         (self.child.wait().unwrap().code(), stdout.join("\n"), stderr)
     }
 }
@@ -187,7 +199,8 @@ fn joining_goes_on_after_an_interruption_with_the_code_or_without() {
     for with_code in [true, false] {
         let (machine, code) = (Machine::new(), invite(&node));
         let (joining, id) = machine.begin(&node.server, Some(&code));
-        joining.signal(Signal::INT);
+        // Not INT: what a shell without job control runs in the background has that one ignored from the start.
+        joining.signal(Signal::TERM);
         assert_eq!(joining.end().0, None, "ended by the signal");
         assert!(!machine.token().exists());
         node.ask(&["peer", "approve", &id]);
