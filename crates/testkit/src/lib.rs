@@ -29,22 +29,13 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until `condition` gives a value; panics with `what` after [`PATIENCE`].
-pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
-    eventually_within(PATIENCE, what, condition).await
-}
-
-/// As [`eventually`], for what may rightly take longer.
-pub async fn eventually_within<T>(
-    bound: Duration,
-    what: &str,
-    mut condition: impl AsyncFnMut() -> Option<T>,
-) -> T {
-    let give_up = tokio::time::Instant::now() + bound;
+pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let give_up = tokio::time::Instant::now() + PATIENCE;
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(tokio::time::Instant::now() < give_up, "{what}: not within {bound:?}");
+        assert!(tokio::time::Instant::now() < give_up, "{what}: not within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
